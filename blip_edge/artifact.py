@@ -1,0 +1,202 @@
+"""The folders that pass between the verbs: written whole or not at all, and traceable.
+
+Every stage writes its output with `writing`, so that a verb killed at any instant leaves either
+the old folder or none, and leaves a `provenance.json` that names its parents by digest.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from blip_edge.errors import ArtifactError
+
+__all__ = [
+    "Kind",
+    "Provenance",
+    "folder_bytes",
+    "inside",
+    "kind",
+    "read_json",
+    "read_provenance",
+    "reject",
+    "sha256_file",
+    "sha256_folder",
+    "write_json",
+    "write_provenance",
+    "writing",
+]
+
+Kind = Literal["model", "bundle", "data", "run"]
+
+# The file that makes a folder what it is.
+_MARKS: dict[str, Kind] = {
+    "manifest.json": "bundle",
+    "model.safetensors": "model",
+    "dataset.json": "data",
+    "summary.json": "run",
+}
+_PROVENANCE = "provenance.json"
+
+
+@contextmanager
+def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a draft folder that becomes `output` only if the block ends well.
+
+    Raises:
+        ArtifactError: `output` exists and `force` is off, or `output` cannot be written.
+    """
+    output = Path(output)
+    if output.exists() and not force:
+        raise ArtifactError(f"{output} already exists; pass --force to replace it")
+    if output.exists() and not _is_ours(output):
+        raise ArtifactError(
+            f"{output} was not written by blip-edge; it is not replaced, even with --force"
+        )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
+    except OSError as error:
+        raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
+    with scratch as folder:
+        draft = Path(folder) / output.name
+        draft.mkdir()  # the scratch folder itself has mode 0700, which the output must not inherit
+        yield draft
+        if output.exists():
+            output.rename(Path(folder) / "replaced")
+        draft.rename(output)
+
+
+def reject(output: Path) -> Path:
+    """Move a finished output that missed its gate to `OUT.rejected`, where it can be looked at."""
+    rejected = output.with_name(f"{output.name}.rejected")
+    shutil.rmtree(rejected, ignore_errors=True)
+    output.rename(rejected)
+    return rejected
+
+
+def _is_ours(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return not any(folder.iterdir()) or any((folder / mark).is_file() for mark in _MARKS)
+
+
+def kind(folder: Path) -> Kind:
+    """What a folder is, told by the file that only this kind has.
+
+    Raises:
+        ArtifactError: there is no such folder, or it is none of ours.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder; give the folder that a verb wrote with -o")
+    for mark, name in _MARKS.items():
+        if (folder / mark).is_file():
+            return name
+    raise ArtifactError(
+        f"{folder} is no model, bundle, data set or run: it holds none of {', '.join(_MARKS)}"
+    )
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """`folder / relative`, refused when it leads out of `folder`.
+
+    Raises:
+        ArtifactError: `relative` is absolute or climbs out.
+    """
+    path = Path(folder) / relative
+    # Text first, then the file system: a link inside the folder may not lead out of it either.
+    climbs = Path(relative).is_absolute() or ".." in Path(relative).parts
+    if climbs or not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise ArtifactError(
+            f"{folder}: the path {relative!r} leaves the folder; it is not followed"
+        )
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in `path`.
+
+    Raises:
+        ArtifactError: the file is missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is not valid JSON: {error}") from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` in one step: a reader sees the old document or the new one."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.draft")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    draft.write_text(text + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """One digest over the names and contents of all files below `folder`, hidden ones left out."""
+    folder = Path(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
+            digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a folder comes from."""
+
+    verb: str
+    recipe: dict[str, Any]
+    parents: list[dict[str, str]] = field(default_factory=list)
+    """`{"path", "sha256"}` of every folder that was read, data sets apart."""
+    data: dict[str, Any] | None = None
+    """`{"name", "sha256", "items"}` of the data set, if one was read."""
+    version: str
+    """Version of blip-edge that wrote the folder."""
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    """What was logged on the way, such as `{"step", "loss"}`."""
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> None:
+    """Write `provenance.json`."""
+    write_json(Path(folder) / _PROVENANCE, asdict(provenance))
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """Read `provenance.json`.
+
+    Raises:
+        ArtifactError: it is missing or has other fields.
+    """
+    path = Path(folder) / _PROVENANCE
+    try:
+        return Provenance(**read_json(path))
+    except TypeError:
+        raise ArtifactError(f"{path} does not have a provenance's fields") from None

@@ -1,0 +1,108 @@
+"""A picture to pixels, exactly as BLIP was trained to see them, with Pillow and numpy alone.
+
+RGB, squashed to a square whatever its shape (BLIP's evaluation transform does not crop), bicubic,
+divided by 255, normalised with CLIP's mean and deviation.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blip_edge.errors import ArtifactError
+
+__all__ = ["MAX_PIXELS", "Preprocess", "open_image"]
+
+# Twice Pillow's own warning threshold: beyond it a small file can claim any amount of memory.
+MAX_PIXELS = 178_956_970
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """The picture in `path`, decoded, as RGB.
+
+    Raises:
+        ArtifactError: the file is missing, cannot be decoded, or has more than 178 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ArtifactError(f"{path}: {image.width}x{image.height} pixels are too many")
+                return image.convert("RGB")
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: there is no such picture") from None
+    except Image.DecompressionBombError:
+        raise ArtifactError(f"{path}: over {MAX_PIXELS:,} pixels are too many") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's readers raise all three
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{path}: cannot be decoded as a picture ({reason})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """BLIP's evaluation transform for square pictures of `size` pixels."""
+
+    size: int
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    def to_uint8(self, image: Path | str | Image.Image) -> NDArray[np.uint8]:
+        """One picture as (S, S, 3) bytes."""
+        picture = image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
+        square = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return np.asarray(square, dtype=np.uint8)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, S, S, 3) bytes to (B, 3, S, S) float32."""
+        mean = np.asarray(self.mean, dtype=np.float32)
+        std = np.asarray(self.std, dtype=np.float32)
+        scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def __call__(self, images: Sequence[Path | str | Image.Image]) -> NDArray[np.float32]:
+        """Pictures to (B, 3, S, S) float32."""
+        return self.normalise(np.stack([self.to_uint8(image) for image in images]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same in the words of Hugging Face's preprocessor_config.json."""
+        return {
+            "image_processor_type": "BlipImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"height": self.size, "width": self.size},
+            "resample": int(Image.Resampling.BICUBIC),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any], *, source: Path | str) -> "Preprocess":
+        """Read preprocessor_config.json's words; `source` is named in errors.
+
+        Raises:
+            ArtifactError: a field is missing, or asks for another transform than BLIP's.
+        """
+        try:
+            size = config["size"]
+            height, width = (
+                (size, size) if isinstance(size, int) else (size["height"], size["width"])
+            )
+            mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{source} is not a BLIP image processor: no {error}") from None
+        if height != width:
+            raise ArtifactError(f"{source}: BLIP takes square pictures, not {height}x{width}")
+        if config.get("resample", 3) != Image.Resampling.BICUBIC:
+            raise ArtifactError(f"{source}: resample {config['resample']} is not bicubic (3)")
+        if len(mean) != 3 or len(std) != 3:
+            raise ArtifactError(f"{source}: image_mean and image_std need three channels each")
+        return cls(size=height, mean=mean, std=std)

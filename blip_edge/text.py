@@ -1,0 +1,177 @@
+"""Words to ids and back, with BLIP's two extra tokens, without torch or transformers.
+
+BLIP tokenises normally, `[CLS] … [SEP]`, and then overwrites the first id: `[ENC]` for the
+image-grounded encoder, `[DEC]` for the decoder (paper section 3.1).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from blip_edge.artifact import write_json
+from blip_edge.errors import ArtifactError
+
+__all__ = ["Tokenizer", "clean_caption"]
+
+First = Literal["cls", "enc", "dec"]
+
+_BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_BLIP_TOKENS = ("[DEC]", "[ENC]")
+_FILE = "tokenizer.json"
+
+
+def clean_caption(text: str, max_words: int = 30) -> str:
+    """BLIP's caption cleaning: lower case, some punctuation to spaces, at most `max_words` words.
+
+    Source: `pre_caption` as described for the released data loaders (commas, hyphens, question
+    marks and apostrophes stay).
+    """
+    words = re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()
+    return " ".join(words[:max_words])
+
+
+class Tokenizer:
+    """A WordPiece tokenizer that knows BLIP's special tokens."""
+
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, *, source: Path | str = "tokenizer"
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self.pad, self.unk, self.cls, self.sep, self.dec, self.enc = (
+            self._id(token, source)
+            for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "[ENC]")
+        )
+
+    def _id(self, token: str, source: Path | str) -> int:
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ArtifactError(f"{source} has no {token} token; it is not a BLIP tokenizer")
+        return int(number)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, [DEC] and [ENC] included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @classmethod
+    def load(cls, source: Path | str) -> Self:
+        """Read a tokenizer.json, or the one in a folder.
+
+        Raises:
+            ArtifactError: it is missing, not a tokenizer, or lacks a special token of BLIP's.
+        """
+        path = Path(source) / _FILE if Path(source).is_dir() else Path(source)
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; a model or bundle needs its tokenizer")
+        try:
+            text = path.read_text(encoding="utf-8")
+            tokenizer = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the Rust library raises bare Exception
+            raise ArtifactError(f"{path} is not a tokenizer: {error}") from None
+        return cls(tokenizer, source=path)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
+        """Learn at most `vocab_size` word pieces from `texts`, [DEC] and [ENC] coming last."""
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        _dress(tokenizer)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size - len(_BLIP_TOKENS),
+            special_tokens=list(_BERT_TOKENS),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(_finish(tokenizer))
+
+    @classmethod
+    def from_vocab(cls, path: Path) -> Self:
+        """Read a BERT vocab.txt; [DEC] and [ENC] are appended when they are not in it.
+
+        Raises:
+            ArtifactError: the file is missing or is no BERT vocabulary.
+        """
+        try:
+            words = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{path} cannot be read as a vocabulary: {error}") from None
+        vocab = {word: number for number, word in enumerate(words)}
+        missing = [token for token in _BERT_TOKENS if token not in vocab]
+        if missing:
+            raise ArtifactError(f"{path} is not a BERT vocabulary: no {', '.join(missing)}")
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+        _dress(tokenizer)
+        return cls(_finish(tokenizer))
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
+        self._tokenizer.save(str(Path(folder) / _FILE))
+        write_json(Path(folder) / "tokenizer_config.json", self._config())
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": True,
+            "bos_token": "[DEC]",
+            "additional_special_tokens": ["[ENC]"],
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "mask_token": "[MASK]",
+            "model_max_length": 512,
+        }
+
+    def encode(
+        self, texts: Sequence[str], *, max_length: int = 40, first: First = "cls"
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Ids and mask, both (B, T) int32, padded to the longest of `texts`.
+
+        `first` says which token stands at position 0; texts over `max_length` ids are cut, the
+        [SEP] staying last.
+        """
+        rows = [self._row(text, max_length) for text in texts]
+        length = max((len(row) for row in rows), default=0)
+        ids = np.full((len(rows), length), self.pad, dtype=np.int32)
+        mask = np.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = row
+            mask[number, : len(row)] = 1
+        ids[:, :1] = {"cls": self.cls, "enc": self.enc, "dec": self.dec}[first]
+        return ids, mask
+
+    def _row(self, text: str, max_length: int) -> list[int]:
+        ids = list(self._tokenizer.encode(text).ids)
+        return ids if len(ids) <= max_length else [*ids[: max_length - 1], self.sep]
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """[DEC] and the prompt's words: what a caption starts from."""
+        return [self.dec, *self._row(prompt, 512)[1:-1]]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words behind `ids`, special tokens left out."""
+        return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
+
+
+def _dress(tokenizer: tokenizers.Tokenizer) -> None:
+    """Give a bare WordPiece model BERT's lower-casing, splitting and joining."""
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+
+
+def _finish(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    tokenizer.add_special_tokens([*_BERT_TOKENS, *_BLIP_TOKENS])
+    sep, cls = (
+        ("[SEP]", tokenizer.token_to_id("[SEP]")),
+        ("[CLS]", tokenizer.token_to_id("[CLS]")),
+    )
+    assert sep[1] is not None and cls[1] is not None  # both were just added
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)
+    return tokenizer
