@@ -1,0 +1,225 @@
+"""A network's sizes: one frozen dataclass a tower, and together they are config.json.
+
+Field names are Hugging Face's, so nothing is translated on the way in or out. Head counts and FFN
+widths may be one number for all layers or a list with one per layer, so that a pruned model is an
+ordinary model. `layer_norm_eps` and head counts are always written out: the classes of
+`transformers` have defaults (1e-5, 8 heads) that BLIP's released weights do not use.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from blip_edge.errors import ArtifactError, UsageError
+
+__all__ = ["Architecture", "BlipConfig", "PerLayer", "TextConfig", "VisionConfig"]
+
+PerLayer = int | tuple[int, ...]
+Architecture = Literal[
+    "BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForPreTraining"
+]
+_ARCHITECTURES: tuple[Architecture, ...] = (
+    "BlipForConditionalGeneration",
+    "BlipForImageTextRetrieval",
+    "BlipForPreTraining",
+)
+
+T = TypeVar("T", "VisionConfig", "TextConfig")
+
+
+def _each(value: PerLayer, layers: int, name: str) -> tuple[int, ...]:
+    every = (value,) * layers if isinstance(value, int) else tuple(value)
+    if len(every) != layers:
+        raise UsageError(f"{name} lists {len(every)} layers, the tower has {layers}")
+    if min(every, default=1) < 0:
+        raise UsageError(f"{name} must not be negative, got {value}")
+    return every
+
+
+def _head_dim(hidden_size: int, heads: PerLayer, head_dim: int | None) -> int:
+    if head_dim is not None:
+        return head_dim
+    if not isinstance(heads, int) or heads < 1 or hidden_size % heads:
+        raise UsageError(f"hidden_size {hidden_size} does not split into {heads} heads")
+    return hidden_size // heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Sizes of the ViT; the defaults are BLIP base at 384 pixels."""
+
+    image_size: int = 384
+    patch_size: int = 16
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: PerLayer = 12
+    intermediate_size: PerLayer = 3072
+    head_dim: int | None = None
+    """Width of one head; hidden_size / num_attention_heads unless heads were cut out."""
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+    hidden_act: str = "gelu"
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise UsageError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        _ = self.heads, self.ffn_widths, self.head_width
+
+    @property
+    def num_tokens(self) -> int:
+        """Image tokens: the patches and the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer."""
+        return _each(self.num_attention_heads, self.num_hidden_layers, "num_attention_heads")
+
+    @property
+    def ffn_widths(self) -> tuple[int, ...]:
+        """Neurons in each layer's feed-forward network."""
+        return _each(self.intermediate_size, self.num_hidden_layers, "intermediate_size")
+
+    @property
+    def head_width(self) -> int:
+        """K, the width of one head."""
+        return _head_dim(self.hidden_size, self.num_attention_heads, self.head_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Sizes of the BERT-like mixture of encoder and decoder; the defaults are BLIP base."""
+
+    vocab_size: int = 30524
+    max_position_embeddings: int = 512
+    hidden_size: int = 768
+    encoder_hidden_size: int = 768
+    """Width of what cross-attention reads: the image tokens."""
+    num_hidden_layers: int = 12
+    num_attention_heads: PerLayer = 12
+    cross_attention_heads: PerLayer | None = None
+    """Heads of each cross-attention; the same as self-attention's unless heads were cut out."""
+    intermediate_size: PerLayer = 3072
+    head_dim: int | None = None
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    hidden_act: str = "gelu"
+    bos_token_id: int = 30522
+    pad_token_id: int = 0
+    sep_token_id: int = 102
+
+    def __post_init__(self) -> None:
+        _ = self.heads, self.cross_heads, self.ffn_widths, self.head_width
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Self-attention heads of each layer."""
+        return _each(self.num_attention_heads, self.num_hidden_layers, "num_attention_heads")
+
+    @property
+    def cross_heads(self) -> tuple[int, ...]:
+        """Cross-attention heads of each layer."""
+        if self.cross_attention_heads is None:
+            return self.heads
+        return _each(self.cross_attention_heads, self.num_hidden_layers, "cross_attention_heads")
+
+    @property
+    def ffn_widths(self) -> tuple[int, ...]:
+        """Neurons in each layer's feed-forward network."""
+        return _each(self.intermediate_size, self.num_hidden_layers, "intermediate_size")
+
+    @property
+    def head_width(self) -> int:
+        """K, the width of one head."""
+        return _head_dim(self.hidden_size, self.num_attention_heads, self.head_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlipConfig:
+    """A whole BLIP: two towers and what the model is for."""
+
+    vision_config: VisionConfig = field(default_factory=VisionConfig)
+    text_config: TextConfig = field(default_factory=TextConfig)
+    architecture: Architecture = "BlipForConditionalGeneration"
+    image_text_hidden_size: int = 256
+    """Width of the space where images and texts are compared."""
+
+    def __post_init__(self) -> None:
+        if self.text_config.encoder_hidden_size != self.vision_config.hidden_size:
+            raise UsageError(
+                f"text_config.encoder_hidden_size {self.text_config.encoder_hidden_size} is not "
+                f"vision_config.hidden_size {self.vision_config.hidden_size}"
+            )
+
+    @property
+    def model_type(self) -> Literal["blip", "blip_edge"]:
+        """`blip` when the classes of `transformers` can hold this model, else `blip_edge`."""
+        return "blip" if self._fits_hugging_face() else "blip_edge"
+
+    def _fits_hugging_face(self) -> bool:
+        for tower in (self.vision_config, self.text_config):
+            heads, width = tower.num_attention_heads, tower.intermediate_size
+            if not isinstance(heads, int) or not isinstance(width, int):
+                return False
+            if heads * tower.head_width != tower.hidden_size:
+                return False
+        text = self.text_config
+        return text.cross_heads == text.heads and self.architecture != "BlipForPreTraining"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of config.json."""
+        return {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            "image_text_hidden_size": self.image_text_hidden_size,
+            "vision_config": {"model_type": "blip_vision_model", **asdict(self.vision_config)},
+            "text_config": {
+                "model_type": "blip_text_model",
+                **asdict(self.text_config),
+                "is_decoder": True,
+            },
+            "tie_word_embeddings": True,
+        }
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any], *, source: Path | str) -> "BlipConfig":
+        """Read config.json, ours or Hugging Face's; `source` is named in errors.
+
+        Raises:
+            ArtifactError: it is not a BLIP configuration, or its sizes do not fit together.
+        """
+        if config.get("model_type") not in ("blip", "blip_edge"):
+            raise ArtifactError(f"{source}: model_type {config.get('model_type')!r} is not BLIP")
+        architecture = (config.get("architectures") or [None])[0]
+        if architecture not in _ARCHITECTURES:
+            known = ", ".join(_ARCHITECTURES)
+            raise ArtifactError(f"{source}: architecture {architecture!r} is none of {known}")
+        vision = _tower(VisionConfig, config.get("vision_config"), source)
+        text = dict(config.get("text_config") or {})
+        text.setdefault("encoder_hidden_size", vision.hidden_size)  # older configs lack it
+        try:
+            return cls(
+                vision_config=vision,
+                text_config=_tower(TextConfig, text, source),
+                architecture=architecture,
+                image_text_hidden_size=int(config.get("image_text_hidden_size", 256)),
+            )
+        except UsageError as error:
+            raise ArtifactError(f"{source}: {error}") from None
+
+
+def _tower(cls: type[T], values: dict[str, Any] | None, source: Path | str) -> T:
+    known = {field.name for field in fields(cls)}
+    kept = {key: value for key, value in (values or {}).items() if key in known}
+    lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
+    if kept.get("hidden_act", "gelu") != "gelu":
+        raise ArtifactError(f"{source}: hidden_act {kept['hidden_act']!r}; BLIP uses gelu")
+    if "num_attention_heads" not in kept:
+        raise ArtifactError(f"{source} does not say num_attention_heads; add it (released BLIP: 12)")
+    try:
+        return cls(**{**kept, **lists})
+    except (TypeError, UsageError) as error:
+        raise ArtifactError(f"{source}: {error}") from None

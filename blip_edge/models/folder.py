@@ -1,0 +1,76 @@
+"""A MODEL folder: everything that a network needs to be used, in Hugging Face's words."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blip_edge.artifact import read_json, write_json
+from blip_edge.errors import ArtifactError
+from blip_edge.models.blip import Blip, build
+from blip_edge.models.config import BlipConfig
+from blip_edge.models.weights import load_state, read_weights, save_weights
+from blip_edge.preprocess import Preprocess
+from blip_edge.runtime.generation import Generation
+from blip_edge.text import Tokenizer
+
+__all__ = ["Model", "load_model", "save_model"]
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_PREPROCESSOR, _GENERATION = "preprocessor_config.json", "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a MODEL folder holds."""
+
+    blip: Blip
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    generation: Generation
+
+    @property
+    def config(self) -> BlipConfig:
+        """The network's sizes."""
+        return self.blip.config
+
+    def with_blip(self, blip: Blip) -> "Model":
+        """The same words and pixels around another network."""
+        return replace(self, blip=blip)
+
+
+def load_model(folder: Path) -> Model:
+    """Read a MODEL folder; nothing outside of it is needed.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or the files do not fit together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder; give a model that `blip-edge train` wrote")
+    config = BlipConfig.from_json(read_json(folder / _CONFIG), source=folder / _CONFIG)
+    blip = build(config)
+    load_state(blip, read_weights(folder / _WEIGHTS), source=folder / _WEIGHTS)
+    tokenizer = Tokenizer.load(folder)
+    words = config.text_config.vocab_size
+    if tokenizer.vocab_size > words:
+        raise ArtifactError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model embeds {words}"
+        )
+    source = folder / _PREPROCESSOR
+    preprocess = Preprocess.from_json(read_json(source), source=source)
+    if preprocess.size != config.vision_config.image_size:
+        raise ArtifactError(
+            f"{source}: pictures of {preprocess.size} pixels, but the model takes "
+            f"{config.vision_config.image_size}"
+        )
+    source = folder / _GENERATION
+    generation = Generation.from_json(read_json(source), source=source)
+    return Model(blip.eval(), tokenizer, preprocess, generation)
+
+
+def save_model(draft: Path, model: Model) -> None:
+    """Write a MODEL folder's files into `draft`, provenance apart."""
+    write_json(draft / _CONFIG, model.config.to_json())
+    write_json(draft / _PREPROCESSOR, model.preprocess.to_json())
+    write_json(draft / _GENERATION, model.generation.to_json())
+    model.tokenizer.save(draft)
+    save_weights(model.blip, draft / _WEIGHTS)

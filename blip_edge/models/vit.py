@@ -1,0 +1,126 @@
+"""The image tower: a plain pre-norm Vision Transformer with per-layer head counts and FFN widths.
+
+Module names are those of Hugging Face's BLIP, so a state dict needs no translation. All image
+tokens come out; there is no pooling and no head. Source: BLIP paper (arXiv 2201.12086) section
+3.1 and appendix; ViT (arXiv 2010.11929).
+"""
+
+# B images · N patches + 1 · D width · H heads · K width of a head · S image side
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blip_edge.errors import ArtifactError
+from blip_edge.models.config import VisionConfig
+
+__all__ = ["VisionModel", "interpolate_positions"]
+
+
+class VisionModel(nn.Module):
+    """(B, 3, S, S) pixels to (B, N, D) image tokens."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = _Embeddings(config)
+        self.encoder = _Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None) -> Tensor:
+        """Image tokens; each layer's output is appended to `hidden_states` when it is given."""
+        x = self.embeddings(pixel_values)
+        for layer in self.encoder.layers:
+            x = layer(x)
+            if hidden_states is not None:
+                hidden_states.append(x)
+        out: Tensor = self.post_layernorm(x)
+        return out
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        width, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nn.Parameter(torch.empty(1, 1, width))
+        self.patch_embedding = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+        self.position_embedding = nn.Parameter(torch.empty(1, config.num_tokens, width))
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (B, N - 1, D)
+        start = self.class_embedding.expand(patches.shape[0], -1, -1)
+        return torch.cat([start, patches], dim=1) + self.position_embedding
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(config, heads, width)
+            for heads, width in zip(config.heads, config.ffn_widths, strict=True)
+        )
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: VisionConfig, heads: int, ffn_width: int) -> None:
+        super().__init__()
+        self.self_attn = _Attention(config, heads)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = _FeedForward(config.hidden_size, ffn_width)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        return out
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: VisionConfig, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, config.head_width
+        self.dropout = config.attention_dropout
+        self.qkv = nn.Linear(config.hidden_size, 3 * heads * self.head_width)
+        self.projection = nn.Linear(heads * self.head_width, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))  # (B, N, 3, H, K)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, H, N, K)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        out: Tensor = self.projection(y.transpose(1, 2).flatten(2))  # (B, N, D)
+        return out
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, width: int, ffn_width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, ffn_width)
+        self.fc2 = nn.Linear(ffn_width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+def interpolate_positions(positions: Tensor, num_tokens: int) -> Tensor:
+    """(1, N, D) position embeddings for another number of image tokens.
+
+    The class token's stays; the others are resized as a square grid, bicubic, corners not aligned,
+    as BLIP's loader does.
+
+    Raises:
+        ArtifactError: either grid is not square.
+    """
+    if positions.shape[1] == num_tokens:
+        return positions
+    old, new = (round((n - 1) ** 0.5) for n in (positions.shape[1], num_tokens))
+    if old**2 + 1 != positions.shape[1] or new**2 + 1 != num_tokens:
+        raise ArtifactError(
+            f"position embeddings for {positions.shape[1]} tokens cannot be resized to "
+            f"{num_tokens}: both must be a square grid and a class token"
+        )
+    start, grid = positions[:, :1], positions[:, 1:]
+    grid = grid.unflatten(1, (old, old)).permute(0, 3, 1, 2)  # (1, D, old, old)
+    grid = F.interpolate(grid.float(), size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat([start, grid.flatten(2).transpose(1, 2).to(start)], dim=1)
