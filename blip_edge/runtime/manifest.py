@@ -1,0 +1,218 @@
+"""A bundle's manifest.json, typed and checked: a bundle is what the export wrote, or refused.
+
+Every graph file is hashed when a bundle is opened (about a second per gigabyte), so that a file
+damaged in transfer is named, not run.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from blip_edge.artifact import inside, read_json, sha256_file, sha256_folder
+from blip_edge.errors import ArtifactError
+from blip_edge.preprocess import Preprocess
+from blip_edge.runtime.generation import Generation
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Cache",
+    "Graph",
+    "LayerCache",
+    "Manifest",
+    "Port",
+    "StaticCache",
+    "Target",
+    "graph_sha256",
+    "read_manifest",
+]
+
+FORMAT_VERSION = 1
+Target = Literal["onnx", "openvino", "coreml"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph."""
+
+    shape: tuple[int | str, ...]
+    """A name stands for a size that is free."""
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph of a bundle."""
+
+    path: Path
+    sha256: str
+    inputs: dict[str, Port]
+    outputs: dict[str, Port]
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """What one decoder layer keeps; pruned models differ from layer to layer."""
+
+    self_heads: int
+    cross_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class StaticCache:
+    """The sizes that a static decoder was built for."""
+
+    rows: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The decoder's cache."""
+
+    layers: tuple[LayerCache, ...]
+    static: StaticCache | None
+    """None: rows and tokens are free."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a runtime needs to know of a bundle; `document` holds the rest."""
+
+    folder: Path
+    target: Target
+    precision: str
+    tasks: tuple[str, ...]
+    graphs: dict[str, Graph]
+    preprocess: Preprocess
+    tokenizer: Path
+    generation: Generation
+    prompt_ids: tuple[int, ...]
+    cache: Cache
+    document: dict[str, Any]
+    """manifest.json as it is."""
+
+    def graph(self, name: str) -> Graph:
+        """The graph of that name.
+
+        Raises:
+            ArtifactError: the bundle has none.
+        """
+        if name not in self.graphs:
+            raise ArtifactError(f"{self.folder} has no {name} graph; export the model again")
+        return self.graphs[name]
+
+
+def read_manifest(folder: Path, *, check: bool = True) -> Manifest:
+    """Read and check the manifest of the bundle in `folder`.
+
+    Args:
+        folder: a bundle.
+        check: compare the sha256 of every graph file.
+
+    Raises:
+        ArtifactError: a field is missing or wrong, a file is missing, was changed after export,
+            or lies outside the folder.
+    """
+    folder = Path(folder)
+    source = folder / "manifest.json"
+    document = read_json(source)
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{source} is not a manifest: a JSON object is expected")
+    _check_versions(document, source)
+    try:
+        manifest = _manifest(folder, source, document)
+    except KeyError as error:
+        raise ArtifactError(f"{source}: the field {error} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{source} has a field of the wrong kind: {error}") from None
+    for path in [manifest.tokenizer, *(graph.path for graph in manifest.graphs.values())]:
+        if not path.exists():
+            raise ArtifactError(f"{path} is missing; the manifest names it, export again")
+    if check:
+        _check_graphs(manifest)
+    return manifest
+
+
+def graph_sha256(path: Path) -> str:
+    """The digest that a manifest gives for a graph: of all the bytes that hold it.
+
+    A folder (.mlpackage) counts with everything in it, an OpenVINO .xml together with its .bin.
+    """
+    if path.is_dir():
+        return sha256_folder(path)
+    if path.suffix == ".xml":
+        parts = [sha256_file(part) for part in (path, path.with_suffix(".bin"))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return sha256_file(path)
+
+
+def _check_versions(document: dict[str, Any], source: Path) -> None:
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{source} has format_version {version!r}, this version reads {FORMAT_VERSION}; "
+            "export the model again"
+        )
+    target = document.get("target")
+    if target not in get_args(Target):
+        known = ", ".join(get_args(Target))
+        raise ArtifactError(f"{source}: unknown target {target!r}; this version runs {known}")
+
+
+def _check_graphs(manifest: Manifest) -> None:
+    for graph in manifest.graphs.values():
+        if graph.path.suffix == ".xml" and not graph.path.with_suffix(".bin").is_file():
+            raise ArtifactError(f"{graph.path.with_suffix('.bin')} is missing; export again")
+        if graph_sha256(graph.path) != graph.sha256:
+            raise ArtifactError(
+                f"{graph.path} was changed after export: sha256 differs; export again"
+            )
+
+
+def _manifest(folder: Path, source: Path, document: dict[str, Any]) -> Manifest:
+    decode = document["decode"]
+    return Manifest(
+        folder=folder,
+        target=document["target"],
+        precision=str(document["precision"]),
+        tasks=tuple(str(task) for task in document["tasks"]),
+        graphs={name: _graph(folder, graph) for name, graph in document["graphs"].items()},
+        preprocess=Preprocess.from_json(document["preprocess"], source=source),
+        tokenizer=inside(folder, document["tokenizer"]),
+        generation=Generation.from_json(decode, source=source),
+        prompt_ids=tuple(int(token) for token in decode["prompt_ids"]),
+        cache=_cache(document["cache"]),
+        document=document,
+    )
+
+
+def _graph(folder: Path, graph: dict[str, Any]) -> Graph:
+    return Graph(
+        path=inside(folder, graph["file"]),
+        sha256=str(graph["sha256"]),
+        inputs=_ports(graph["inputs"]),
+        outputs=_ports(graph["outputs"]),
+    )
+
+
+def _ports(ports: dict[str, Any]) -> dict[str, Port]:
+    return {
+        name: Port(
+            tuple(size if isinstance(size, int) else str(size) for size in port["shape"]),
+            str(port["dtype"]),
+        )
+        for name, port in ports.items()
+    }
+
+
+def _cache(cache: dict[str, Any]) -> Cache:
+    static = cache["static"]
+    return Cache(
+        layers=tuple(
+            LayerCache(int(layer["self_heads"]), int(layer["cross_heads"]), int(layer["head_dim"]))
+            for layer in cache["layers"]
+        ),
+        static=None if static is None else StaticCache(int(static["rows"]), int(static["length"])),
+    )
