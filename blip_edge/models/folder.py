@@ -7,6 +7,7 @@ from blip_edge.artifact import read_json, write_json
 from blip_edge.errors import ArtifactError
 from blip_edge.models.blip import Blip, build
 from blip_edge.models.config import BlipConfig
+from blip_edge.models.quantized import Quantization, apply_quantization
 from blip_edge.models.weights import load_state, read_weights, save_weights
 from blip_edge.preprocess import Preprocess
 from blip_edge.runtime.generation import Generation
@@ -37,8 +38,11 @@ class Model:
         return replace(self, blip=blip)
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: Path, *, quantized: bool = False) -> Model:
     """Read a MODEL folder; nothing outside of it is needed.
+
+    With `quantized`, the layers that its quantization.json put into 8 bits compute that way; a
+    folder without one is float either way.
 
     Raises:
         ArtifactError: a file is missing or damaged, or the files do not fit together.
@@ -64,6 +68,8 @@ def load_model(folder: Path) -> Model:
         )
     source = folder / _GENERATION
     generation = Generation.from_json(read_json(source), source=source)
+    if quantized and Quantization.is_in(folder):
+        apply_quantization(blip, Quantization.load(folder), source=folder)
     return Model(blip.eval(), tokenizer, preprocess, generation)
 
 
