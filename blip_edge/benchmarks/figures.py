@@ -1,0 +1,285 @@
+"""The report's plots, as SVG that is part of the page and takes the page's colours.
+
+Matplotlib draws with stand-in colours that are then replaced by the page's CSS variables, and
+leaves words as words, so that one drawing reads well in light, in dark and on paper.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Bar", "Box", "Point", "latency_plot", "place_labels", "size_plot"]
+
+# Stand-ins that nothing else draws with -> the page's own colours.
+_INK, _MUTED, _GRID = "#0a0b0c", "#0a0b0d", "#0a0b0e"
+_ACCENT, _SECOND, _SURFACE = "#0a0b0f", "#0a0b10", "#0a0b11"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--grid)",
+    _ACCENT: "var(--accent)",
+    _SECOND: "var(--second)",
+    _SURFACE: "var(--surface)",
+}
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_DPI = 72  # matplotlib's SVG counts in points, so that sizes on the page are those given here
+_LOG_FROM = 20.0  # slowest over fastest
+_CLEAR = 4.0  # points between a label and whatever is next to it
+
+
+@dataclass(frozen=True)
+class Point:
+    """A bundle in the plane of quality and latency."""
+
+    label: str
+    p50_ms: float
+    quality: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A stage or bundle with its size."""
+
+    label: str
+    megabytes: float
+    note: str
+    bundle: bool
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, in points."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: "Box") -> float:
+        """Area that both cover."""
+        wide = min(self.right, other.right) - max(self.left, other.left)
+        high = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(wide, 0.0) * max(high, 0.0)
+
+    def outside(self, frame: "Box") -> float:
+        """Area that sticks out of `frame`."""
+        area = (self.right - self.left) * (self.top - self.bottom)
+        return area - self.overlap(frame)
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    frame: Box,
+    *,
+    radius: float = 6.0,
+    taken: Iterable[Box] = (),
+) -> list[Box]:
+    """Where to write each point's label so that it covers no point, no label, and not the frame.
+
+    Labels are placed in order, each at the nearest free place around its point; where there is
+    none, at the one that covers least.
+
+    Args:
+        points: centres of the markers.
+        sizes: (width, height) of the labels.
+        frame: what the labels have to stay in.
+        radius: of the markers.
+        taken: rectangles that are occupied already.
+    """
+    busy = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    busy += taken
+    placed: list[Box] = []
+    for point, size in zip(points, sizes, strict=True):
+
+        def cost(box: Box) -> float:
+            return sum(box.overlap(other) for other in busy) + box.outside(frame)
+
+        best = min(_around(point, size, radius + _CLEAR), key=cost)  # min keeps the first, nearest
+        placed.append(best)
+        busy.append(best)
+    return placed
+
+
+def _around(point: tuple[float, float], size: tuple[float, float], gap: float) -> list[Box]:
+    (x, y), (wide, high) = point, size
+    boxes = []
+    for far in (1.0, 2.0, 3.5, 5.0, 7.0, 9.0):
+        step = gap * far
+        sides = [(step, -high / 2), (-step - wide, -high / 2)]
+        sides += [(-wide / 2, step), (-wide / 2, -step - high)]
+        sides += [(step, step), (-step - wide, step), (step, -step - high)]
+        sides += [(-step - wide, -step - high)]
+        boxes += [Box(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in sides]
+    return boxes
+
+
+def latency_plot(
+    points: Sequence[Point], *, reference: float | None, narrow: bool, salt: str
+) -> str:
+    """Quality over median latency, a labelled marker per bundle, as an SVG element.
+
+    Args:
+        points: at least one.
+        reference: the teacher's quality, drawn as a line.
+        narrow: draw for a small screen.
+        salt: makes the element's ids differ from those of other plots on the page.
+    """
+    figure, axes = _canvas(4.4 if narrow else 8.6, 3.7 if narrow else 4.0)
+    times = [point.p50_ms for point in points]
+    if max(times) > _LOG_FROM * min(times):
+        _log_axis(axes, min(times), max(times))
+    else:
+        axes.set_xlim(0, max(times) * 1.2)
+    levels = [point.quality for point in points] + ([] if reference is None else [reference])
+    spread = max(max(levels) - min(levels), 0.02 * abs(max(levels)), 1e-3)
+    axes.set_ylim(min(levels) - 0.35 * spread, max(levels) + 0.35 * spread)
+    axes.set_xlabel("milliseconds per caption, median (left is better)")
+    axes.set_ylabel("CIDEr (up is better)")
+    axes.grid(True)
+    taken = [] if reference is None else [_reference(figure, axes, reference)]
+    for index, point in enumerate(points):
+        axes.plot(
+            point.p50_ms,
+            point.quality,
+            _MARKERS[index % len(_MARKERS)],
+            color=_ACCENT,
+            markersize=9,
+            markeredgecolor=_SURFACE,
+            markeredgewidth=1.2,
+            zorder=3,
+        )
+    _write_labels(figure, axes, points, taken)
+    return _svg(figure, salt)
+
+
+def _log_axis(axes: "Axes", low: float, high: float) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.6, high * 2.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def size_plot(bars: Sequence[Bar], *, narrow: bool, salt: str) -> str:
+    """A bar per stage and bundle with its megabytes and what it reaches, as an SVG element."""
+    figure, axes = _canvas(4.4 if narrow else 8.6, 0.75 + 0.36 * len(bars))
+    places = range(len(bars))[::-1]
+    largest = max(bar.megabytes for bar in bars)
+    axes.barh(
+        list(places),
+        [bar.megabytes for bar in bars],
+        height=0.62,
+        color=[_ACCENT if bar.bundle else _SECOND for bar in bars],
+    )
+    for place, bar in zip(places, bars, strict=True):
+        text = f"{_number(bar.megabytes)} MB" + (f" · {bar.note}" if bar.note else "")
+        axes.text(
+            bar.megabytes + 0.012 * largest, place, text, va="center", color=_INK, parse_math=False
+        )
+    axes.set_yticks(list(places), [bar.label for bar in bars], parse_math=False)
+    axes.tick_params(axis="y", length=0, labelcolor=_INK)
+    axes.set_xlim(0, largest * (2.1 if narrow else 1.38))  # room for the longest bar's words
+    axes.set_xlabel("megabytes on disk")
+    axes.grid(True, axis="x")
+    return _svg(figure, salt)
+
+
+def _canvas(wide: float, high: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high), dpi=_DPI, layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_GRID)
+    axes.tick_params(colors=_MUTED, labelsize=10)
+    axes.xaxis.label.set_color(_MUTED)
+    axes.yaxis.label.set_color(_MUTED)
+    axes.grid(color=_GRID, linewidth=0.7)
+    axes.grid(False)
+    return figure, axes
+
+
+def _reference(figure: "Figure", axes: "Axes", level: float) -> Box:
+    axes.axhline(level, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    words = axes.annotate(
+        f"teacher {_number(level)}",
+        xy=(1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 3),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=_MUTED,
+    )
+    figure.draw_without_rendering()
+    extent = words.get_window_extent()
+    return Box(extent.x0, extent.y0, extent.x1, extent.y1)
+
+
+def _write_labels(
+    figure: "Figure", axes: "Axes", points: Sequence[Point], taken: Sequence[Box]
+) -> None:
+    texts = [f"{point.label}, {_number(point.p50_ms)} ms" for point in points]
+    figure.draw_without_rendering()  # lays the axes out, so that pixels mean something
+    centres = [tuple(axes.transData.transform((point.p50_ms, point.quality))) for point in points]
+    sizes = [_text_size(figure, text) for text in texts]
+    frame = axes.get_window_extent()
+    inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    boxes = place_labels(centres, sizes, inside, taken=taken)
+    for text, (x, y), box in zip(texts, centres, boxes, strict=True):
+        # An end of the line where the label is nearest, drawn only when the label stands apart.
+        near = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
+        if abs(near[0] - x) + abs(near[1] - y) > 24:
+            line = axes.transData.inverted().transform([(x, y), near])
+            axes.plot(line[:, 0], line[:, 1], color=_MUTED, linewidth=0.8, zorder=2)
+        left, bottom = axes.transAxes.inverted().transform((box.left, box.bottom))
+        axes.text(
+            left, bottom, text, transform=axes.transAxes, color=_INK, va="bottom", parse_math=False
+        )
+
+
+def _text_size(figure: "Figure", text: str) -> tuple[float, float]:
+    words = figure.text(0, 0, text, parse_math=False)
+    extent = words.get_window_extent()
+    words.remove()
+    return extent.width, extent.height
+
+
+def _svg(figure: "Figure", salt: str) -> str:
+    from matplotlib import rc_context
+
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    out = StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
+        # A glyph that matplotlib's font lacks is written by the browser's.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        figure.savefig(out, format="svg", metadata=nothing)
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    # The page decides how wide a plot is; the view box keeps the proportions.
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, variable)
+    return text
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

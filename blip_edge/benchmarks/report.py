@@ -1,0 +1,343 @@
+"""One page that says what a run made, how good and how fast it is, and what it missed.
+
+The page is a single file without scripts: pictures and plots are inside it, so that it can be
+mailed, printed and archived. It shows what the summary says and invents nothing: what was not
+measured is a dash, a goal that was missed is as visible as one that was met.
+
+    report_run(Path("run"), Path("report.html"))
+"""
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from blip_edge import __version__
+from blip_edge.artifact import read_json
+from blip_edge.benchmarks import wording
+from blip_edge.benchmarks.figures import Bar, Point, latency_plot, size_plot
+from blip_edge.errors import ArtifactError
+from blip_edge.preprocess import open_image
+
+__all__ = ["report", "report_run", "verdict"]
+
+_SUMMARY = "summary.json"
+_TARGETS = {
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "coreml": "Core ML",
+    "executorch": "ExecuTorch",
+}
+_LARGEST = 480  # pixels of a picture's longer side on the page
+_TINY = 128  # below it a picture is enlarged without smoothing, so that its pixels stay visible
+# column heading, the summary's key, how it is written, what the heading means
+_COLUMNS = (
+    ("Parameters", "parameters", wording.count, "weights of the model"),
+    ("MB", "bytes", wording.megabytes, "megabytes on disk"),
+    ("CIDEr", "CIDEr", lambda value: wording.number(value, 4), "times 100, on the test split"),
+    ("Truth", "truth", wording.share, "captions that say nothing false"),
+    ("Truth, unseen", "truth_unseen", wording.share, "the same on combinations never trained on"),
+    ("Facts", "facts_per_caption", wording.number, "true facts in a caption, on average"),
+    ("Distinct", "distinct_captions", wording.count, "different captions on the test split"),
+    ("p50 ms", "p50_ms", wording.number, "median time from file to caption"),
+    ("p90 ms", "p90_ms", wording.number, "nine of ten captions are faster"),
+    ("Max diff", "max_abs_diff", lambda value: wording.number(value, 2), "largest from torch"),
+)
+
+
+def report(
+    summary: Mapping[str, Any], output: Path, *, folder: Path | None = None, force: bool = True
+) -> Path:
+    """Write the page of one run.
+
+    Args:
+        summary: `{"stages", "bundles", "goals", "samples", "data", "machine", "measurement",
+            "notes", "seconds", "steps", "title"}`; whatever is absent is left out.
+        output: the HTML file.
+        folder: what the samples' relative picture paths start from; by default output's folder.
+        force: replace an existing page.
+
+    Raises:
+        ArtifactError: the summary is none, a picture cannot be decoded, or `output` is taken or
+            cannot be written.
+    """
+    output = Path(output)
+    return _write([_page(summary, folder or output.parent, "run")], output, force=force)
+
+
+def report_run(run: Path | Sequence[Path], output: Path, *, force: bool = True) -> Path:
+    """Write the page of a run folder, or of several, one after the other; see `report`."""
+    folders = [Path(run)] if isinstance(run, str | Path) else [Path(folder) for folder in run]
+    pages = []
+    for folder in folders:
+        summary = read_json(folder / _SUMMARY)
+        if not isinstance(summary, dict):
+            raise ArtifactError(f"{folder / _SUMMARY} is not the summary of a run")
+        pages.append(_page(summary, folder, folder.resolve().name))
+    return _write(pages, Path(output), force=force)
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """The run in one sentence or two: the fastest bundle against the teacher, and the goals."""
+    teacher = summary.get("stages", {}).get("teacher", {})
+    timed = {key: row for key, row in summary.get("bundles", {}).items() if row.get("p50_ms")}
+    words = ""
+    if timed:
+        key = min(timed, key=lambda name: float(timed[name]["p50_ms"]))
+        row = timed[key]
+        words = f"{_bundle_name(key, row)} captions a picture in {wording.number(row['p50_ms'])} ms"
+        if row.get("bytes") and teacher.get("bytes"):
+            words += f" at {wording.number(teacher['bytes'] / row['bytes'], 2)} times less space"
+        if row.get("CIDEr") is not None and teacher.get("CIDEr") is not None:
+            words += f", with CIDEr {wording.number(row['CIDEr'], 4)}"
+            words += f" against the teacher's {wording.number(teacher['CIDEr'], 4)}"
+        words += ". "
+    return (words + _goals_in_words(summary.get("goals", []))).strip()
+
+
+def _goals_in_words(goals: Sequence[Mapping[str, Any]]) -> str:
+    if not goals:
+        return "No goals were set."
+    missed = [str(goal["name"]) for goal in goals if goal.get("met") is False]
+    open_ones = sum(goal.get("met") is None for goal in goals)
+    if missed:
+        return f"{len(missed)} of {len(goals)} goals missed: {', '.join(missed)}."
+    if open_ones:
+        return f"{len(goals) - open_ones} of {len(goals)} goals met, {open_ones} not measured."
+    return f"All {len(goals)} goals met."
+
+
+def _write(pages: list[dict[str, Any]], output: Path, *, force: bool) -> Path:
+    from jinja2 import Environment, StrictUndefined  # only a report pays for importing it
+
+    if output.exists() and not force:
+        raise ArtifactError(f"{output} already exists; pass --force to replace it")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("blip_edge.benchmarks").joinpath("report.html.j2")
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    text = template.render(pages=pages, version=__version__)
+    draft = output.with_name(f".{output.name}.draft")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, output)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
+    return output
+
+
+def _page(summary: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    """What the template shows of one run."""
+    try:
+        rows = _rows(summary)
+        return {
+            "name": name,
+            "title": str(summary.get("title", "BLIP on the edge")),
+            "verdict": verdict(summary),
+            "tiles": _tiles(summary),
+            "table": _table(rows),
+            "plots": _plots(summary, rows, name),
+            "samples": [_sample(sample, folder) for sample in summary.get("samples", [])],
+            "goals": [_goal(goal) for goal in summary.get("goals", [])],
+            "missed": sum(goal.get("met") is False for goal in summary.get("goals", [])),
+            "how": _how(summary),
+            "steps": _steps(summary),
+            "notes": _notes(summary),
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{folder}: not the summary of a run ({error!r})") from None
+
+
+def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Stages, then bundles, each with its name and kind."""
+    rows = [
+        {**row, "label": "INT8" if key == "int8" else key.capitalize(), "kind": "stage"}
+        for key, row in summary.get("stages", {}).items()
+    ]
+    for key, row in summary.get("bundles", {}).items():
+        rows.append({**row, "label": _bundle_name(key, row), "kind": "bundle"})
+    return rows
+
+
+def _bundle_name(key: str, row: Mapping[str, Any]) -> str:
+    target, _, rest = key.partition("-")
+    words = [_TARGETS.get(target, target), rest]
+    if row.get("precision") and row["precision"] != rest:
+        words.append(str(row["precision"]))
+    return " ".join(word for word in words if word)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The columns that at least one row knows, and every row's words in them."""
+    known = [column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    return {
+        "columns": [{"name": heading, "hint": hint} for heading, _, _, hint in known],
+        "rows": [
+            {
+                "label": row["label"],
+                "kind": row["kind"],
+                "note": row.get("note") or "",
+                "cells": [write(row.get(key)) for _, key, write, _ in known],
+            }
+            for row in rows
+        ],
+    }
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The four figures that are looked at first."""
+    bundles = summary.get("bundles", {})
+    tiles = []
+    fast = {key: row["p50_ms"] for key, row in bundles.items() if row.get("p50_ms")}
+    small = {key: row["bytes"] for key, row in bundles.items() if row.get("bytes")}
+    good = {key: row["CIDEr"] for key, row in bundles.items() if row.get("CIDEr") is not None}
+    for title, values, unit, write, choose in (
+        ("Fastest caption", fast, "ms", wording.number, min),
+        ("Smallest bundle", small, "MB", wording.megabytes, min),
+        ("Best bundle", good, "CIDEr", lambda value: wording.number(value, 4), max),
+    ):
+        if values:
+            key = choose(values, key=values.__getitem__)
+            tiles.append(
+                {
+                    "title": title,
+                    "value": write(values[key]),
+                    "unit": unit,
+                    "detail": _bundle_name(key, bundles[key]),
+                }
+            )
+    goals = summary.get("goals", [])
+    if goals:
+        met = sum(goal.get("met") is True for goal in goals)
+        missed = sum(goal.get("met") is False for goal in goals)
+        detail = f"{missed} missed" if missed else "none missed"
+        tiles.append(
+            {"title": "Goals met", "value": str(met), "unit": f"of {len(goals)}", "detail": detail}
+        )
+    return tiles
+
+
+def _plots(
+    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str
+) -> dict[str, Any]:
+    """The two plots, each for wide and for narrow screens, and in words."""
+    points = [
+        Point(str(row["label"]), float(row["p50_ms"]), float(row["CIDEr"]))
+        for row in rows
+        if row["kind"] == "bundle" and row.get("p50_ms") and row.get("CIDEr") is not None
+    ]
+    bars = [
+        Bar(
+            label=str(row["label"]),
+            megabytes=row["bytes"] / 1e6,
+            note="" if row.get("CIDEr") is None else f"CIDEr {wording.number(row['CIDEr'], 4)}",
+            bundle=row["kind"] == "bundle",
+        )
+        for row in rows
+        if row.get("bytes")
+    ]
+    reference = summary.get("stages", {}).get("teacher", {}).get("CIDEr")
+    sides = {"wide": False, "narrow": True}
+    plots: dict[str, Any] = {}
+    if points:
+        plots["latency"] = {
+            side: latency_plot(points, reference=reference, narrow=narrow, salt=f"{name}l{side}")
+            for side, narrow in sides.items()
+        } | {"words": "; ".join(_point_in_words(point) for point in points)}
+    if bars:
+        plots["sizes"] = {
+            side: size_plot(bars, narrow=narrow, salt=f"{name}s{side}")
+            for side, narrow in sides.items()
+        } | {"words": "; ".join(f"{b.label}: {wording.number(b.megabytes)} MB" for b in bars)}
+    return plots
+
+
+def _point_in_words(point: Point) -> str:
+    return f"{point.label}: {wording.number(point.p50_ms)} ms, CIDEr {point.quality:.4g}"
+
+
+def _sample(sample: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    path = Path(str(sample["image"]))
+    picture = open_image(path if path.is_absolute() else folder / path)
+    picture.thumbnail((_LARGEST, _LARGEST))
+    captions = [
+        {
+            "by": "INT8" if key == "int8" else _bundle_name(key, caption),
+            "text": caption.get("text") or "(nothing)",
+            "true": caption.get("true"),
+        }
+        for key, caption in sample.get("captions", {}).items()
+    ]
+    reference = sample.get("reference") or ""
+    return {
+        "source": _data_uri(picture),
+        "tiny": max(picture.size) <= _TINY,
+        "alt": f"Test picture {path.name}" + (f": {reference}" if reference else ""),
+        "reference": reference,
+        "captions": captions,
+    }
+
+
+def _data_uri(picture: Image.Image) -> str:
+    out = BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _goal(goal: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": str(goal["name"]),
+        "goal": wording.plain(goal.get("goal")),
+        "measured": wording.plain(goal.get("measured")),
+        "met": goal.get("met"),
+    }
+
+
+def _how(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Groups of facts; peaks and packages of the machine stand apart from its name."""
+    machine = dict(summary.get("machine") or {})
+    packages = machine.pop("packages", None) or {}
+    peaks = machine.pop("peaks", None) or {}
+    groups = (
+        ("Machine", {**machine, **peaks}),
+        ("Measurement", summary.get("measurement") or {}),
+        ("Data", summary.get("data") or {}),
+        ("Packages", packages),
+    )
+    return [
+        {"title": title, "facts": wording.facts(values)}
+        for title, values in groups
+        if wording.facts(values)
+    ]
+
+
+def _steps(summary: Mapping[str, Any]) -> dict[str, Any]:
+    steps = summary.get("steps", [])
+    longest = max((float(step["seconds"]) for step in steps), default=0.0) or 1.0
+    return {
+        "total": wording.duration(summary.get("seconds")),
+        "rows": [
+            {
+                "name": str(step["name"]),
+                "time": wording.duration(step["seconds"]),
+                "share": round(100 * float(step["seconds"]) / longest, 1),
+            }
+            for step in steps
+        ],
+    }
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    notes = [str(note) for note in summary.get("notes", [])]
+    for key, row in summary.get("bundles", {}).items():
+        if row.get("note"):
+            notes.append(f"{_bundle_name(key, row)}: {row['note']}")
+    return notes

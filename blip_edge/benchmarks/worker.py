@@ -1,0 +1,99 @@
+"""The process that one bundle is timed in: `python -m blip_edge.benchmarks.worker BUNDLE THREADS`.
+
+A fresh process per bundle keeps one engine's threads, caches and memory out of another's numbers.
+It speaks JSON, a document a line. It greets with how long opening took; `{"images": [...]}` is
+answered with a sample per picture; `{"stop": true}` with the memory it needed, and then it ends. A
+failure that a user can cause is answered with its exit code and message.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import IO, Any
+
+from blip_edge.benchmarks.stopwatch import Captioner, Stopwatch
+from blip_edge.errors import BlipEdgeError
+from blip_edge.runtime.edge_model import EdgeModel
+
+__all__ = ["main", "peak_memory_bytes", "serve"]
+
+Opener = Callable[[Path, int], Captioner]
+
+
+def serve(opener: Opener, bundle: Path, threads: int, lines: Iterable[str], out: IO[str]) -> int:
+    """Open `bundle` and answer `lines` on `out` until told to stop; the process's exit code."""
+
+    def reply(document: dict[str, Any]) -> None:
+        out.write(json.dumps(document) + "\n")
+        out.flush()
+
+    try:
+        started = perf_counter()
+        model = opener(bundle, threads)
+        greeting = _greeting(model) | {"load_ms": round((perf_counter() - started) * 1e3, 4)}
+        watch = Stopwatch(model, _prompt_tokens(model))
+        reply(greeting)
+        for line in lines:
+            request = json.loads(line)
+            if request.get("stop"):
+                reply({"peak_memory_bytes": peak_memory_bytes()})
+                return 0
+            reply({"samples": [watch.caption(image) for image in request["images"]]})
+    except BlipEdgeError as error:
+        reply({"error": {"exit_code": error.exit_code, "message": str(error)}})
+        return error.exit_code
+    return 0
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory this process has had resident, or None where nobody tells.
+
+    Linux's `ru_maxrss` starts at the parent's size when a process is spawned with vfork, so the
+    kernel's own high-water mark of this address space is asked first.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+        if found:
+            return int(found[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> int:
+    """Serve on stdin and stdout; what libraries print goes to stderr."""
+    bundle, threads = Path(sys.argv[1]), int(sys.argv[2])
+    # Engines print to file descriptor 1 from C++; the protocol gets a descriptor of its own.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return serve(_open, bundle, threads, sys.stdin, out)
+
+
+def _open(bundle: Path, threads: int) -> Captioner:
+    from blip_edge.runtime.load import load  # here, so that importing the engine counts as loading
+
+    return load(bundle, threads=threads)
+
+
+def _greeting(model: Captioner) -> dict[str, Any]:
+    engine = getattr(model, "engine", None)
+    return {"simulated": bool(getattr(engine, "simulated", False))}
+
+
+def _prompt_tokens(model: Captioner) -> int:
+    if not isinstance(model, EdgeModel):
+        return 0
+    return len(model.tokenizer.prompt_ids(model.generation.prompt))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
