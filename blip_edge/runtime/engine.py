@@ -47,7 +47,8 @@ class Engine(Protocol):
     def encode(self, pixel_values: F32) -> Any:
         """(B, 3, S, S) normalised pixels to the cross-attention keys and values of each layer.
 
-        The result is opaque; `start` may be called on it any number of times.
+        The result is opaque. `start` may be called on it any number of times, until the next
+        `encode`, which may reuse its memory.
         """
         ...
 
