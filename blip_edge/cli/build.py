@@ -1,0 +1,205 @@
+"""The verbs that make models: import, train, distill, prune, quantize."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output
+from blip_edge.errors import import_extra
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")]
+
+
+@app.command(
+    "import",
+    rich_help_panel="Build",
+    epilog=options.examples(
+        "blip-edge import downloads/blip-image-captioning-base -o models/base",
+        "blip-edge import downloads/blip --tokenizer vocab.txt -o models/base",
+    ),
+)
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A folder that Hugging Face's BLIP classes open.")
+    ],
+    output: options.Output,
+    task: Annotated[
+        str | None, typer.Option("--task", help="What it is for; told by its weights if not given.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="A vocab.txt, a tokenizer.json or a folder with one."),
+    ] = None,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take over pretrained BLIP weights as a model folder."""
+    with Output(json=json, quiet=quiet) as out:
+        import_extra("torch", "train")
+        from blip_edge.models import import_model
+
+        import_model(source, output, task=task, tokenizer=tokenizer, force=force)
+        out.folder(output)
+        out.next("blip-edge", "export", output, "--target", "onnx", "-o", "BUNDLE")
+
+
+@app.command(
+    rich_help_panel="Build",
+    epilog=options.examples(
+        "blip-edge train --data data/shapes --recipe shapes-caption -o models/teacher",
+        "blip-edge train --task caption --data data/coco --init models/base -o models/tuned",
+    ),
+)
+def train(
+    data: options.Data,
+    output: options.Output,
+    task: Annotated[
+        Literal["pretrain", "caption"] | None,
+        typer.Option("--task", help="What to learn; the recipe's task if not given."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="MODEL", help="A model to start from.")
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on pictures and captions, from nothing or from another model."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.recipe import load
+
+        import_extra("torch", "train")
+        from blip_edge.training import TrainRecipe
+        from blip_edge.training import train as run
+
+        how = load(TrainRecipe, "train", recipe, overrides(set_, task=task))
+        run(data, output, how, init=init, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "distill", output, "--data", data, "-o", "STUDENT")
+
+
+@app.command(
+    rich_help_panel="Build",
+    epilog=options.examples(
+        "blip-edge distill models/teacher --data data/shapes -o models/small --set steps=2000"
+    ),
+)
+def distill(
+    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="The model to learn from.")],
+    data: options.Data,
+    output: options.Output,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Teach a smaller model to answer as a larger one does."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.recipe import load
+
+        import_extra("torch", "train")
+        from blip_edge.distill import DistillRecipe
+        from blip_edge.distill import distill as run
+
+        how = load(DistillRecipe, "distill", recipe, overrides(set_))
+        run(teacher, data, output, how, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
+
+
+@app.command(
+    rich_help_panel="Build",
+    epilog=options.examples(
+        "blip-edge prune models/small --keep 0.75 --data data/shapes -o models/smaller"
+    ),
+)
+def prune(
+    model: _Model,
+    data: options.Data,
+    output: options.Output,
+    keep: Annotated[
+        float | None,
+        typer.Option("--keep", metavar="SHARE", help="Share of heads and neurons that stay."),
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Cut whole heads and neurons out, so that the tensors are smaller for real."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.recipe import load
+
+        import_extra("torch", "train")
+        from blip_edge.distill import PruneRecipe
+        from blip_edge.distill import prune as run
+
+        how = load(PruneRecipe, "distill", recipe, overrides(set_, keep=keep))
+        run(model, data, output, how, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
+
+
+@app.command(
+    rich_help_panel="Build",
+    epilog=options.examples(
+        "blip-edge quantize models/small --data data/shapes -o models/small-int8",
+        "blip-edge quantize models/small --data data/shapes --tolerance 0.005 -o models/small-int8",
+    ),
+)
+def quantize(
+    model: _Model,
+    data: options.Data,
+    output: options.Output,
+    mode: Annotated[
+        Literal["static", "dynamic", "weight-only", "qat"] | None,
+        typer.Option("--mode", help="What is stored in 8 bits, and when its scales are found."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="SHARE",
+            min=0,
+            help="Share of the float metric that may be lost.",
+        ),
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find 8-bit scales layer by layer, and keep in float what 8 bits would spoil."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.recipe import load
+
+        import_extra("torch", "train")
+        from blip_edge.quantize import QuantizeRecipe
+        from blip_edge.quantize import quantize as run
+
+        given = overrides(set_, mode=mode, tolerance=tolerance)
+        how = load(QuantizeRecipe, "quantize", recipe, given)
+        run(model, data, output, how, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "export", output, "--target", "onnx", "-o", "BUNDLE")

@@ -1,0 +1,80 @@
+"""The verbs that make and check dataset folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output, table
+from blip_edge.errors import ArtifactError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Make and check dataset folders.")
+_make = typer.Typer(no_args_is_help=True, help="Make a dataset folder out of nothing.")
+app.add_typer(_make, name="make")
+
+
+@_make.command(
+    epilog=options.examples(
+        "blip-edge data make shapes -o data/shapes",
+        "blip-edge data make shapes -o data/easy --objects 1 --set textures=1 --set image_size=48",
+    )
+)
+def shapes(
+    output: options.Output,
+    train: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Pictures to train on.")
+    ] = None,
+    val: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Pictures to choose with.")
+    ] = None,
+    test: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Pictures to measure with.")
+    ] = None,
+    objects: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most things in a picture.")
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw a world of coloured shapes, with captions, questions and dialogues that are true."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.data.shapes import ShapesRecipe, make
+        from blip_edge.recipe import load
+
+        given = overrides(set_, train=train, val=val, test=test, objects=objects)
+        made = load(ShapesRecipe, "data", recipe, given)
+        make(output, made, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
+
+
+@app.command(epilog=options.examples("blip-edge data check data/shapes"))
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DATA", help="A dataset folder.")],
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read every annotation and every picture, and say what is wrong with which."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.data import check as run
+
+        found = run(folder, progress=out.progress)
+        for bad in found.bad:
+            out.line(f"{bad.file}{'' if bad.row is None else f' row {bad.row}'}: {bad.reason}")
+        rows = [(name, f"{count:,}") for name, count in found.rows.items()]
+        out.result(
+            {"ok": found.ok, "rows": found.rows, "images": found.images, "bad": found.bad},
+            table([*rows, ("pictures and clips", f"{found.images:,}")]),
+        )
+        if not found.ok:
+            raise ArtifactError(f"{folder}: {len(found.bad)} rows or files cannot be used")

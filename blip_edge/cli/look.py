@@ -1,0 +1,104 @@
+"""The verbs that only look: what a folder is, what this machine can do, which recipes there are."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output, table
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel="Look", epilog=options.examples("blip-edge inspect runs/first/student")
+)
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Any folder a verb wrote.")],
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what a folder is: kind, sizes, quality, speed, and what it was made from."""
+    with Output(json=json, quiet=quiet) as out:
+        out.folder(folder)
+
+
+@app.command(rich_help_panel="Look", epilog=options.examples("blip-edge doctor"))
+def doctor(
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what this machine can do, with measured peaks, and what to install for the rest."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.benchmarks import doctor as run
+
+        found = run()
+        out.result(found, _facts(found.machine.to_json()))
+        out.line("")
+        mark = {True: "yes", False: "no"}
+        out.line(
+            table(
+                [
+                    (mark[check.ok], check.group, check.name, check.fix or check.detail)
+                    for check in found.checks
+                ]
+            )
+        )
+        if not found.ok:
+            raise typer.Exit(4)
+
+
+def _facts(machine: dict[str, Any]) -> str:
+    memory = machine["memory_bytes"]
+    rows = [
+        ("processor", machine["cpu"]),
+        ("instructions", f"{machine['arch']} {' '.join(machine['isa'])}"),
+        ("cores", f"{machine['cores']}"),
+        ("memory", f"{memory / 2**30:.1f} GiB" if memory else "unknown"),
+        ("system", f"{machine['os']}, Python {machine['python']}"),
+    ]
+    if peaks := machine["peaks"]:
+        rows.append(("peak", f"{peaks['gemm_gflops']} GFLOP/s in float32"))
+        rows.append(("", f"{peaks['copy_gb_per_s']} GB/s from and to memory"))
+    return table([(name, f" {value}") for name, value in rows])
+
+
+@app.command(
+    rich_help_panel="Look",
+    epilog=options.examples(
+        "blip-edge recipe",
+        "blip-edge recipe train shapes-caption > mine.toml",
+    ),
+)
+def recipe(
+    verb: Annotated[
+        str | None, typer.Argument(metavar="VERB", help="The verb that reads the recipe.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe's name.")] = None,
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the built-in recipes, or print one, or a verb's defaults, as commented TOML."""
+    with Output(json=json, quiet=quiet) as out:
+        from dataclasses import asdict
+
+        from blip_edge.cli.recipes import built_in, recipe_class, stage_of
+        from blip_edge.recipe import as_toml, load
+
+        if verb is None:
+            found = built_in()
+            rows = [{"verb": verb, "name": each} for verb, each in found]
+            out.result(rows, table(found))
+            return
+        cls = recipe_class(verb)
+        wanted = load(cls, stage_of(verb), name)
+        out.result(asdict(wanted), as_toml(cls, wanted).rstrip())

@@ -1,0 +1,69 @@
+"""Flags that several verbs share, each declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Data",
+    "Force",
+    "Json",
+    "Output",
+    "Quiet",
+    "Recipe",
+    "Seed",
+    "Set",
+    "Threads",
+    "UnusedForce",
+    "UnusedSeed",
+    "examples",
+]
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the result goes.")
+]
+Data = Annotated[Path, typer.Option("--data", metavar="DATA", help="A dataset folder.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE.toml",
+        help="A built-in recipe (`blip-edge recipe` lists them) or a file of your own.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one recipe key; can be repeated."),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="The same seed gives the same result.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", metavar="", help="Replace the output if it is there.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Processor threads; the engine's own choice if not given.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print exactly one JSON document on stdout.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar="", help="Nothing on stderr but errors.")
+]
+
+# Scripts may pass the same flags to every verb; where nothing is random or written, they do nothing
+# and stay out of the help.
+UnusedSeed = Annotated[int, typer.Option("--seed", hidden=True)]
+UnusedForce = Annotated[bool, typer.Option("--force", hidden=True)]
+
+
+def examples(*lines: str) -> str:
+    """A help page's epilog: one example a line."""
+    return "\n".join(["[bold]Examples[/bold]", *lines])

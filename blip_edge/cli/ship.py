@@ -1,0 +1,83 @@
+"""The verbs that put a model onto a device: export it, and verify what was exported."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel="Ship",
+    epilog=options.examples(
+        "blip-edge export runs/first/quantized --target onnx -o runs/first/onnx-int8",
+        "blip-edge export runs/first/student --target coreml --precision fp16 -o phone",
+    ),
+)
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")],
+    target: Annotated[
+        Literal["onnx", "openvino", "coreml"],
+        typer.Option("--target", help="What will run it."),
+    ],
+    output: options.Output,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(
+            "--precision",
+            help="If not given: int8 for a quantized model, else fp32 (Core ML: fp16).",
+        ),
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a bundle: one folder with all that a device needs, verified before it is there."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.errors import import_extra
+        from blip_edge.recipe import load
+
+        import_extra("torch", "train")
+        from blip_edge.exporters import ExportRecipe
+        from blip_edge.exporters import export as run
+
+        how = load(ExportRecipe, "exporters", recipe, overrides(set_, precision=precision))
+        run(model, output, target=target, recipe=how, seed=seed, force=force, progress=out.progress)
+        out.folder(output)
+        out.next("blip-edge", "caption", output, "photo.jpg")
+
+
+@app.command(
+    rich_help_panel="Ship",
+    epilog=options.examples(
+        "blip-edge verify runs/first/onnx-int8",
+        "blip-edge verify runs/first/onnx-int8 --against runs/first/student",
+    ),
+)
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="An exported bundle.")],
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="MODEL", help="Compare with this model too."),
+    ] = None,
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check a bundle: files unchanged, known pictures give the known captions, share of 8 bits."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.exporters import verify as run
+
+        found = run(bundle, against=against, progress=out.progress)
+        out.result(found)

@@ -1,0 +1,114 @@
+"""The facts of a folder as a few lines of text."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blip_edge.cli.output import table
+
+__all__ = ["size_text", "tell"]
+
+Rows = list[tuple[str, str]]
+
+
+def tell(facts: Mapping[str, Any]) -> str:
+    """What `describe` found, one fact a line."""
+    rows: Rows = [(facts["kind"], facts["folder"])]
+    rows += _TELLERS[facts["kind"]](facts)
+    rows += _made_by(facts.get("made_by") or [])
+    # A space before each value keeps the column to the left, numbers or not.
+    return table([(name, f" {value}") for name, value in rows])
+
+
+def size_text(number: float, unit: str = "") -> str:
+    """1234567 as `1.23 M`: three figures and a decimal prefix."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}{unit}"
+    return f"{number:.0f} {unit}".rstrip()
+
+
+def _model(facts: Mapping[str, Any]) -> Rows:
+    rows = [
+        ("architecture", f"{facts['architecture']} ({facts['model_type']})"),
+        ("parameters", size_text(facts["parameters"])),
+        ("size", size_text(facts["bytes"], "B")),
+        ("vision", _tower(facts["vision"], "{} px, ", "image_size")),
+        ("text", _tower(facts["text"], "{} words, ", "vocab_size")),
+    ]
+    if facts.get("quantization"):
+        rows.append(("quantized", "yes, layer by layer in quantization.json"))
+    return rows + _metrics(facts.get("metrics"))
+
+
+def _tower(sizes: Mapping[str, Any], first: str, key: str) -> str:
+    heads = _span(sizes["num_attention_heads"])
+    return (
+        first.format(sizes[key])
+        + f"{sizes['num_hidden_layers']} layers {sizes['hidden_size']} wide, "
+        + f"{heads} heads, {_span(sizes['intermediate_size'])} neurons"
+    )
+
+
+def _span(value: Any) -> str:
+    """One number for all layers, or the range of those that differ."""
+    if not isinstance(value, list):
+        return str(value)
+    return str(value[0]) if len(set(value)) == 1 else f"{min(value)} to {max(value)}"
+
+
+def _bundle(facts: Mapping[str, Any]) -> Rows:
+    rows = [("runs on", f"{facts['target']}, {facts['precision']}")]
+    for name, graph in facts["graphs"].items():
+        ops = graph.get("ops") or {}
+        share = f", {ops['int8']} operators in int8" if ops.get("int8") else ""
+        rows.append((name, f"{graph['file']}, {size_text(graph['bytes'], 'B')}{share}"))
+    rows += _metrics(facts.get("quality"))
+    for record in facts["latency"]:
+        if record.get("p50_ms") is not None:
+            machine = (record.get("device") or {}).get("cpu", "unknown machine")
+            rows.append(("latency", f"{record['p50_ms']:.1f} ms a caption (p50), {machine}"))
+    return rows
+
+
+def _data(facts: Mapping[str, Any]) -> Rows:
+    dataset = facts["dataset"]
+    rows = [(key, str(dataset[key])) for key in ("name", "version", "license") if key in dataset]
+    counts = dataset.get("counts") or {}
+    rows += [(name, f"{count:,}") for name, count in counts.items() if isinstance(count, int)]
+    return rows
+
+
+def _run(facts: Mapping[str, Any]) -> Rows:
+    summary = facts["summary"]
+    return [(key, str(value)) for key, value in summary.items() if isinstance(value, str | int)]
+
+
+_TELLERS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
+    "model": _model,
+    "bundle": _bundle,
+    "data": _data,
+    "run": _run,
+}
+
+
+def _metrics(document: object) -> Rows:
+    """Every number of a metrics document, named by its path."""
+    found: Rows = []
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            if isinstance(value, Mapping):
+                found += [(f"{key} {name}".strip(), number) for name, number in _metrics(value)]
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                found.append((str(key), f"{value:.4g}"))
+    return found
+
+
+def _made_by(chain: list[Mapping[str, Any]]) -> Rows:
+    rows = []
+    for link in chain:
+        data = (link.get("data") or {}).get("name")
+        seen = f" on {data}" if data else ""
+        rows.append(
+            ("made by", f"{link['verb']}{seen} in {link['seconds']:.0f} s: {link['folder']}")
+        )
+    return rows

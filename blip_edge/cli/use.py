@@ -1,0 +1,219 @@
+"""The verbs that use a model or a bundle: caption pictures, measure quality and speed, report."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output, complain, table
+from blip_edge.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+# A model folder captions several pictures at once; more of them would only use more memory.
+_BATCH = 16
+
+_Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A bundle (needs no torch) or a model folder.")
+]
+_Beams = Annotated[
+    int | None,
+    typer.Option("--beams", metavar="N", min=1, help="1 is greedy search. As saved if not given."),
+]
+_MinLength = Annotated[
+    int | None,
+    typer.Option("--min-length", metavar="N", min=0, help="In tokens, counting the prompt."),
+]
+_MaxLength = Annotated[
+    int | None,
+    typer.Option("--max-length", metavar="N", min=2, help="In tokens, counting the prompt."),
+]
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        "blip-edge caption runs/first/onnx-int8 cat.jpg dog.jpg",
+        "blip-edge caption runs/first/onnx-int8 photos/*.jpg --beams 1 --json",
+    ),
+)
+def caption(
+    model: _Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.")],
+    beams: _Beams = None,
+    min_length: _MinLength = None,
+    max_length: _MaxLength = None,
+    threads: options.Threads = None,
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what pictures show: the path, a tab and the caption, one line a picture.
+
+    A picture that cannot be read is named on stderr and left out; the exit code is then 3.
+    """
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge import load
+
+        captioner = load(model, threads=threads)
+        rows: list[dict[str, Any]] = []
+        read = 0
+        for group in _groups(images, min(captioner.engine.max_images, _BATCH)):
+            pictures = list(_opened(group))
+            read += len(pictures)
+            found = captioner.caption(
+                [picture for _, picture in pictures],
+                beams=beams,
+                min_length=min_length,
+                max_length=max_length,
+            )
+            for (path, _), said in zip(pictures, found, strict=True):
+                rows.append({"image": str(path), "caption": said.text, "score": said.score})
+                out.line(f"{path}\t{said.text}")
+        out.result(rows)
+        if read < len(images):
+            raise typer.Exit(ArtifactError.exit_code)
+
+
+def _groups(images: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    for first in range(0, len(images), size):
+        yield images[first : first + size]
+
+
+def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
+    from blip_edge.preprocess import open_image
+
+    for path in paths:
+        try:
+            yield path, open_image(path)
+        except ArtifactError as error:
+            complain(f"error: {error}")
+
+
+@app.command(
+    "eval",
+    rich_help_panel="Use",
+    epilog=options.examples(
+        "blip-edge eval runs/first/onnx-int8 --data runs/first/data",
+        "blip-edge eval runs/first/onnx-int8 --data runs/first/data --limit 100 --json",
+    ),
+)
+def evaluate(
+    model: _Model,
+    data: options.Data,
+    task: Annotated[str, typer.Option("--task", help="What to measure: caption.")] = "caption",
+    split: Annotated[str, typer.Option("--split", help="Which part of DATA.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="So many pictures.")
+    ] = None,
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure quality: the same metrics by the same code for a model and for its bundles."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.evaluation import evaluate as run
+
+        found = run(model, data, task=task, split=split, limit=limit, progress=out.progress)
+        metrics = {name: round(value, 4) for name, value in found.metrics.items()}
+        out.result(
+            {"task": found.task, "split": found.split, "items": found.items, "metrics": metrics},
+            table([(name, f"{value:.4g}") for name, value in metrics.items()]),
+        )
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        "blip-edge bench runs/first/onnx-fp32 runs/first/onnx-int8",
+        "blip-edge bench runs/first/onnx-int8 --threads 1 --set seconds=60 -o latency.json",
+    ),
+)
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Exported bundles.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="A picture to caption; can be repeated. Golden if not given."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.json", help="Write all raw times there too."),
+    ] = None,
+    threads: options.Threads = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure speed and memory on this machine, several bundles side by side."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.benchmarks import BenchRecipe, save
+        from blip_edge.benchmarks import bench as run
+        from blip_edge.cli.recipes import overrides
+        from blip_edge.recipe import load
+
+        if output is not None and output.exists() and not force:
+            raise ArtifactError(f"{output} already exists; pass --force to replace it")
+        how = load(BenchRecipe, "benchmarks", recipe, overrides(set_))
+        records = run(bundles, recipe=how, images=images, threads=threads, progress=out.progress)
+        if output is not None:
+            save(records, output)
+        rows = [_latency_row(dict(record)) for record in records]
+        head = ("bundle", "target", "precision", "MB", "p50 ms", "p90 ms", "tokens/s", "peak MB")
+        out.result(records, table(rows, head=head))
+        for record in records:
+            for note in record["notes"]:
+                out.progress.say(f"{record['name']}: {note}")
+
+
+def _latency_row(record: dict[str, Any]) -> tuple[str, ...]:
+    peak = record["peak_memory_bytes"]
+    return (
+        record["name"],
+        record["target"],
+        record["precision"],
+        f"{record['bytes'] / 1e6:.1f}",
+        _number(record["p50_ms"]),
+        _number(record["p90_ms"]),
+        _number(record["tokens_per_s"]),
+        _number(peak / 1e6 if peak else None),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples("blip-edge report runs/first -o report.html"),
+)
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders that `quickstart` wrote.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes.")
+    ],
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write one page with the tables and plots of a run; it needs no network and no scripts."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.benchmarks import report_run
+
+        page = report_run(runs, output, force=force)
+        out.result({"report": page, "bytes": page.stat().st_size}, str(page))
