@@ -14,7 +14,7 @@ of attention, the language-model head and the projections lose the most and cost
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -74,6 +74,18 @@ class LayerDecision:
         if type(zero) is not int or not 0 <= zero <= _INPUT_MAX:
             raise ValueError(f"input_zero_point must be 0 to {_INPUT_MAX}, got {zero!r}")
 
+    def as_float(self, why: str) -> Self:
+        """The decision turned round; what was measured stays."""
+        return replace(
+            self,
+            decision="float",
+            weight_bits=32,
+            activation_bits=32,
+            input_scale=None,
+            input_zero_point=None,
+            why=why,
+        )
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Read one layer's entry.
@@ -100,9 +112,12 @@ class Quantization:
     data: dict[str, Any] | None = None
     """`{"name", "sha256", "items"}` of the data set that they came from."""
     weight_bytes: int = 0
-    """All weights at the decided precisions."""
+    """All weights and scales at the decided precisions."""
+    float_weight_bytes: int = 0
+    """All weights in float32."""
     metric: dict[str, Any] | None = None
-    """`{"name", "split", "items", "float", "int8", "loss", "tolerance"}`, if it was measured."""
+    """`{"name", "split", "items", "float", "int8", "loss", "tolerance"}`, if it was measured;
+    loss is a share of float."""
 
     @property
     def int8_layers(self) -> list[str]:
