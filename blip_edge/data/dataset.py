@@ -151,8 +151,9 @@ class Dataset:
         for path in sorted(self.folder.glob("*.json*")):
             if path.name not in _OURS and not path.name.startswith("."):
                 digest.update(f"{path.name}\0{sha256_file(path)}\n".encode())
-        for name, size in sorted(_files(self.folder / self.image_root)):
-            digest.update(f"{name}\0{size}\n".encode())
+        for root in (self.folder / self.image_root, self.folder / "videos"):
+            for name, size in sorted(_files(root)):
+                digest.update(f"{name}\0{size}\n".encode())
         return digest.hexdigest()
 
     def _rows(self, file: str, read: Callable[[Fields], R]) -> list[R]:

@@ -16,7 +16,7 @@ from blip_edge.data.shapes.scene import Scene, Thing, related
 from blip_edge.data.shapes.truth import ENOUGH_FACTS
 from blip_edge.data.shapes.words import NUMBERS, PLURALS, RELATIONS, THING
 
-__all__ = ["CAPTIONS", "captions", "name", "phrase_of", "phrases_for", "say"]
+__all__ = ["CAPTIONS", "captions", "name", "phrase_of", "phrases_for", "plural", "say"]
 
 CAPTIONS = 5
 """Captions a picture."""
@@ -70,6 +70,11 @@ def name(phrase: Phrase) -> str:
         article = "an" if words[0][0] in "aeiou" else "a"
     place = f" in the {phrase.place}" if phrase.place else ""
     return f"{article} {' '.join(words)}{place}"
+
+
+def plural(phrase: Phrase) -> str:
+    """The sort of things that a phrase is about: "striped squares"."""
+    return name(replace(phrase, number=2)).partition(" ")[2]
 
 
 def phrase_of(thing: Thing, recipe: ShapesRecipe) -> Phrase:
