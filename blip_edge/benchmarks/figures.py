@@ -9,7 +9,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from math import hypot
+from typing import TYPE_CHECKING
+
+from blip_edge.benchmarks.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +34,8 @@ _VARIABLES = {
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _DPI = 72  # matplotlib's SVG counts in points, so that sizes on the page are those given here
 _LOG_FROM = 20.0  # slowest over fastest
+_RADIUS = 6.0  # of a marker, in points
+_SLACK = 10.0
 _CLEAR = 4.0  # points between a label and whatever is next to it
 
 
@@ -68,6 +73,16 @@ class Box:
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(wide, 0.0) * max(high, 0.0)
 
+    def nearest(self, point: tuple[float, float]) -> tuple[float, float]:
+        """The place in this rectangle that is nearest to `point`."""
+        x, y = point
+        return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
+
+    def distance(self, point: tuple[float, float]) -> float:
+        """From `point` to the nearest place in this rectangle."""
+        x, y = self.nearest(point)
+        return hypot(point[0] - x, point[1] - y)
+
     def outside(self, frame: "Box") -> float:
         """Area that sticks out of `frame`."""
         area = (self.right - self.left) * (self.top - self.bottom)
@@ -79,7 +94,7 @@ def place_labels(
     sizes: Sequence[tuple[float, float]],
     frame: Box,
     *,
-    radius: float = 6.0,
+    radius: float = _RADIUS,
     taken: Iterable[Box] = (),
 ) -> list[Box]:
     """Where to write each point's label so that it covers no point, no label, and not the frame.
@@ -137,7 +152,7 @@ def latency_plot(
     if max(times) > _LOG_FROM * min(times):
         _log_axis(axes, min(times), max(times))
     else:
-        axes.set_xlim(0, max(times) * 1.2)
+        axes.set_xlim(min(times) / 1.3, max(times) * 1.2)
     levels = [point.quality for point in points] + ([] if reference is None else [reference])
     spread = max(max(levels) - min(levels), 0.02 * abs(max(levels)), 1e-3)
     axes.set_ylim(min(levels) - 0.35 * spread, max(levels) + 0.35 * spread)
@@ -182,7 +197,7 @@ def size_plot(bars: Sequence[Bar], *, narrow: bool, salt: str) -> str:
         color=[_ACCENT if bar.bundle else _SECOND for bar in bars],
     )
     for place, bar in zip(places, bars, strict=True):
-        text = f"{_number(bar.megabytes)} MB" + (f" · {bar.note}" if bar.note else "")
+        text = f"{number(bar.megabytes)} MB" + (f" · {bar.note}" if bar.note else "")
         axes.text(
             bar.megabytes + 0.012 * largest, place, text, va="center", color=_INK, parse_math=False
         )
@@ -217,7 +232,7 @@ def _canvas(wide: float, high: float) -> "tuple[Figure, Axes]":
 def _reference(figure: "Figure", axes: "Axes", level: float) -> Box:
     axes.axhline(level, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     words = axes.annotate(
-        f"teacher {_number(level)}",
+        f"teacher {level:.1f}",
         xy=(1, level),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 3),
@@ -234,18 +249,21 @@ def _reference(figure: "Figure", axes: "Axes", level: float) -> Box:
 def _write_labels(
     figure: "Figure", axes: "Axes", points: Sequence[Point], taken: Sequence[Box]
 ) -> None:
-    texts = [f"{point.label}, {_number(point.p50_ms)} ms" for point in points]
+    texts = [f"{point.label}, {number(point.p50_ms)} ms" for point in points]
     figure.draw_without_rendering()  # lays the axes out, so that pixels mean something
     centres = [tuple(axes.transData.transform((point.p50_ms, point.quality))) for point in points]
     sizes = [_text_size(figure, text) for text in texts]
     frame = axes.get_window_extent()
-    inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    # The browser's font may be wider than matplotlib's, by which labels were measured.
+    inside = Box(frame.x0, frame.y0, frame.x1 - _SLACK, frame.y1)
     boxes = place_labels(centres, sizes, inside, taken=taken)
-    for text, (x, y), box in zip(texts, centres, boxes, strict=True):
-        # An end of the line where the label is nearest, drawn only when the label stands apart.
-        near = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
-        if abs(near[0] - x) + abs(near[1] - y) > 24:
-            line = axes.transData.inverted().transform([(x, y), near])
+    for text, centre, box in zip(texts, centres, boxes, strict=True):
+        own = box.distance(centre)
+        # A line to the marker, where the label stands apart or could be taken for a neighbour's.
+        if own > 2 * _CLEAR + _RADIUS or any(
+            box.distance(other) <= own + _CLEAR for other in centres if other != centre
+        ):
+            line = axes.transData.inverted().transform([centre, box.nearest(centre)])
             axes.plot(line[:, 0], line[:, 1], color=_MUTED, linewidth=0.8, zorder=2)
         left, bottom = axes.transAxes.inverted().transform((box.left, box.bottom))
         axes.text(
@@ -279,7 +297,3 @@ def _svg(figure: "Figure", salt: str) -> str:
     for stand_in, variable in _VARIABLES.items():
         text = text.replace(stand_in, variable)
     return text
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

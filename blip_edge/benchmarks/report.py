@@ -33,20 +33,26 @@ _TARGETS = {
     "coreml": "Core ML",
     "executorch": "ExecuTorch",
 }
+_STAGES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned", "int8": "INT8"}
 _LARGEST = 480  # pixels of a picture's longer side on the page
 _TINY = 128  # below it a picture is enlarged without smoothing, so that its pixels stay visible
 # column heading, the summary's key, how it is written, what the heading means
 _COLUMNS = (
     ("Parameters", "parameters", wording.count, "weights of the model"),
     ("MB", "bytes", wording.megabytes, "megabytes on disk"),
-    ("CIDEr", "CIDEr", lambda value: wording.number(value, 4), "times 100, on the test split"),
+    ("CIDEr", "CIDEr", wording.score, "times 100, on the test split"),
     ("Truth", "truth", wording.share, "captions that say nothing false"),
     ("Truth, unseen", "truth_unseen", wording.share, "the same on combinations never trained on"),
     ("Facts", "facts_per_caption", wording.number, "true facts in a caption, on average"),
     ("Distinct", "distinct_captions", wording.count, "different captions on the test split"),
     ("p50 ms", "p50_ms", wording.number, "median time from file to caption"),
     ("p90 ms", "p90_ms", wording.number, "nine of ten captions are faster"),
-    ("Max diff", "max_abs_diff", lambda value: wording.number(value, 2), "largest from torch"),
+    (
+        "Max diff",
+        "max_abs_diff",
+        lambda value: wording.number(value, 2),
+        "largest difference of an output from torch's",
+    ),
 )
 
 
@@ -90,14 +96,21 @@ def verdict(summary: Mapping[str, Any]) -> str:
     if timed:
         key = min(timed, key=lambda name: float(timed[name]["p50_ms"]))
         row = timed[key]
-        words = f"{_bundle_name(key, row)} captions a picture in {wording.number(row['p50_ms'])} ms"
+        parts = [f"captions a picture in {wording.number(row['p50_ms'])} ms"]
         if row.get("bytes") and teacher.get("bytes"):
-            words += f" at {wording.number(teacher['bytes'] / row['bytes'], 2)} times less space"
+            smaller = wording.number(teacher["bytes"] / row["bytes"])
+            parts.append(f"is {smaller} times smaller than the teacher")
         if row.get("CIDEr") is not None and teacher.get("CIDEr") is not None:
-            words += f", with CIDEr {wording.number(row['CIDEr'], 4)}"
-            words += f" against the teacher's {wording.number(teacher['CIDEr'], 4)}"
-        words += ". "
+            quality = f"reaches CIDEr {wording.score(row['CIDEr'])}"
+            parts.append(f"{quality} against the teacher's {wording.score(teacher['CIDEr'])}")
+        words = f"{_bundle_name(key, row)} {_listed(parts)}. "
     return (words + _goals_in_words(summary.get("goals", []))).strip()
+
+
+def _listed(parts: Sequence[str]) -> str:
+    if len(parts) < 2:
+        return "".join(parts)
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _goals_in_words(goals: Sequence[Mapping[str, Any]]) -> str:
@@ -159,7 +172,7 @@ def _page(summary: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]
 def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Stages, then bundles, each with its name and kind."""
     rows = [
-        {**row, "label": "INT8" if key == "int8" else key.capitalize(), "kind": "stage"}
+        {**row, "label": _STAGES.get(key, key), "kind": "stage"}
         for key, row in summary.get("stages", {}).items()
     ]
     for key, row in summary.get("bundles", {}).items():
@@ -168,10 +181,10 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _bundle_name(key: str, row: Mapping[str, Any]) -> str:
+    """Target and precision, and what else the key says: onnx-small is ONNX Runtime small INT8."""
     target, _, rest = key.partition("-")
-    words = [_TARGETS.get(target, target), rest]
-    if row.get("precision") and row["precision"] != rest:
-        words.append(str(row["precision"]))
+    precision = str(row.get("precision") or "")
+    words = [_TARGETS.get(target, target), "" if rest == precision else rest, precision.upper()]
     return " ".join(word for word in words if word)
 
 
@@ -202,7 +215,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     for title, values, unit, write, choose in (
         ("Fastest caption", fast, "ms", wording.number, min),
         ("Smallest bundle", small, "MB", wording.megabytes, min),
-        ("Best bundle", good, "CIDEr", lambda value: wording.number(value, 4), max),
+        ("Best bundle", good, "CIDEr", wording.score, max),
     ):
         if values:
             key = choose(values, key=values.__getitem__)
@@ -238,7 +251,7 @@ def _plots(
         Bar(
             label=str(row["label"]),
             megabytes=row["bytes"] / 1e6,
-            note="" if row.get("CIDEr") is None else f"CIDEr {wording.number(row['CIDEr'], 4)}",
+            note="" if row.get("CIDEr") is None else f"CIDEr {wording.score(row['CIDEr'])}",
             bundle=row["kind"] == "bundle",
         )
         for row in rows
@@ -261,7 +274,7 @@ def _plots(
 
 
 def _point_in_words(point: Point) -> str:
-    return f"{point.label}: {wording.number(point.p50_ms)} ms, CIDEr {point.quality:.4g}"
+    return f"{point.label}: {wording.number(point.p50_ms)} ms, CIDEr {point.quality:.1f}"
 
 
 def _sample(sample: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -270,7 +283,7 @@ def _sample(sample: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     picture.thumbnail((_LARGEST, _LARGEST))
     captions = [
         {
-            "by": "INT8" if key == "int8" else _bundle_name(key, caption),
+            "by": _STAGES.get(key) or _bundle_name(key, caption),
             "text": caption.get("text") or "(nothing)",
             "true": caption.get("true"),
         }

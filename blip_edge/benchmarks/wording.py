@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["EMPTY", "count", "duration", "facts", "megabytes", "number", "plain", "share"]
+__all__ = ["EMPTY", "count", "duration", "facts", "megabytes", "number", "plain", "score", "share"]
 
 EMPTY = "–"
+_DIGEST = 16  # digits of a sha256 that tell two files apart on a page
 
-_TITLES = {"onnx": "ONNX", "openvino": "OpenVINO", "coreml": "Core ML"}
 _LABELS = {
     "isa": "instruction sets",
     "os": "operating system",
@@ -16,7 +16,6 @@ _LABELS = {
     "gemm_gflops": "float32 product, GFLOP/s",
     "copy_gb_per_s": "memory copy, GB/s",
     "temperature_c": "temperature, °C",
-    "sha256": "sha256",
 }
 
 
@@ -24,9 +23,14 @@ def number(value: Any, digits: int = 3) -> str:
     """A number with `digits` significant digits, or the dash when there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return EMPTY
-    if isinstance(value, int) or abs(value) >= 10**digits:
+    if isinstance(value, int) or abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+    return f"{value:#.{digits}g}"  # zeros at the end are digits too: 5.90 beside 6.21
+
+
+def score(value: Any) -> str:
+    """A metric times 100, with one decimal as the field writes it."""
+    return EMPTY if number(value) == EMPTY else f"{value:.1f}"
 
 
 def share(value: Any) -> str:
@@ -85,9 +89,7 @@ def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _label(key: str) -> str:
-    if key in _LABELS or key in _TITLES:
-        return _LABELS.get(key) or _TITLES[key]
-    return key.removesuffix("_bytes").removesuffix("_seconds").replace("_", " ")
+    return _LABELS.get(key) or key.removesuffix("_bytes").removesuffix("_seconds").replace("_", " ")
 
 
 def _value(key: str, value: Any) -> str:
@@ -95,4 +97,6 @@ def _value(key: str, value: Any) -> str:
         return f"{number(value / 1e9)} GB" if value >= 1e9 else f"{megabytes(value)} MB"
     if (key == "seconds" or key.endswith("_seconds")) and number(value) != EMPTY:
         return duration(value)
+    if key.endswith("sha256") and isinstance(value, str) and len(value) > _DIGEST:
+        return f"{value[:_DIGEST]}…"
     return plain(value)

@@ -1,0 +1,309 @@
+"""The order of turns, when they end, and the records that come out."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import blip_edge.benchmarks.protocol as room
+from blip_edge.artifact import read_json, write_json
+from blip_edge.benchmarks import BenchRecipe, bench, save
+from blip_edge.benchmarks.machine import Machine
+from blip_edge.benchmarks.protocol import Turn, take_turns
+from blip_edge.benchmarks.workers import Sample
+from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
+from blip_edge.recipe import load
+
+MANIFEST: dict[str, Any] = {
+    "format_version": 1,
+    "target": "onnx",
+    "precision": "int8",
+    "tasks": ["caption"],
+    "graphs": {
+        "vision": {
+            "file": "vision.onnx",
+            "sha256": "0" * 64,
+            "bytes": 700,
+            "inputs": {},
+            "outputs": {},
+        },
+        "decoder": {
+            "file": "decoder.onnx",
+            "sha256": "1" * 64,
+            "bytes": 300,
+            "inputs": {},
+            "outputs": {},
+        },
+    },
+    "preprocess": {
+        "size": {"height": 32, "width": 32},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    },
+    "tokenizer": "tokenizer.json",
+    "decode": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "prompt_ids": [1]},
+    "cache": {"layers": [], "static": None},
+    "quality": None,
+    "latency": [],
+}
+
+
+class FakeWorker:
+    """Writes down who was asked for what; each caption takes `ms`, the first ones `warm` more."""
+
+    log: list[tuple[str, tuple[str, ...]]]
+
+    def __init__(self, name: str, *, ms: float = 1.0, simulated: bool = False) -> None:
+        self.name, self.ms, self.stopped, self.killed = name, ms, 0, 0
+        self.greeting = {"load_ms": 5.0, "simulated": simulated}
+        self.log = []
+
+    def run(self, images: Sequence[str]) -> list[Sample]:
+        self.log.append((self.name, tuple(images)))
+        stages = {"preprocess_ms": self.ms / 4, "vision_ms": self.ms / 4, "decode_ms": self.ms / 2}
+        sample = {"total_ms": self.ms, "cpu_ms": self.ms, "step_ms": self.ms / 4, **stages}
+        return [{**sample, "steps": 3, "tokens": 4} for _ in images]
+
+    def stop(self) -> int | None:
+        self.stopped += 1
+        return 123_456_789
+
+    def kill(self) -> None:
+        self.killed += 1
+
+
+def make_turns(names: str) -> tuple[list[Turn], list[tuple[str, tuple[str, ...]]]]:
+    log: list[tuple[str, tuple[str, ...]]] = []
+    workers = [FakeWorker(name) for name in names]
+    for worker in workers:
+        worker.log = log
+    return [Turn(worker=worker) for worker in workers], log
+
+
+def quick(**changes: Any) -> BenchRecipe:
+    return BenchRecipe(**({"runs": 6, "warmup": 3, "seconds": 0.0, "burst": 2} | changes))
+
+
+def test_turns_go_forth_and_back_over_the_same_pictures() -> None:
+    turns, log = make_turns("ab")
+    take_turns(turns, ["1", "2", "3"], quick())
+    assert log == [
+        ("a", ("1", "2")),  # warm-up, cut to three captions each
+        ("b", ("1", "2")),
+        ("a", ("3",)),
+        ("b", ("3",)),
+        ("a", ("1", "2")),
+        ("b", ("1", "2")),
+        ("b", ("3", "1")),
+        ("a", ("3", "1")),
+        ("a", ("2", "3")),
+        ("b", ("2", "3")),
+    ]
+    assert [len(turn.samples) for turn in turns] == [6, 6]
+    assert [sample["image"] for sample in turns[0].samples] == [0, 1, 2, 0, 1, 2]
+
+
+@given(
+    bundles=st.integers(1, 4), runs=st.integers(1, 30), burst=st.integers(1, 7),
+    pictures=st.integers(1, 5),
+)  # fmt: skip
+def test_everybody_gets_the_same(bundles: int, runs: int, burst: int, pictures: int) -> None:
+    turns, log = make_turns("abcd"[:bundles])
+    recipe = quick(runs=runs, burst=burst, warmup=0)
+    take_turns(turns, [str(number) for number in range(pictures)], recipe)
+    shares = {name: [images for who, images in log if who == name] for name, _ in log}
+    assert len({json.dumps(share) for share in shares.values()}) == 1
+    assert all(runs <= len(turn.samples) < runs + burst for turn in turns)
+    # Nobody is ever ahead of another by more than the two bursts around a turning point.
+    for end in range(len(log)):
+        counts = [sum(who == name for who, _ in log[:end]) for name in shares]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_seconds_are_reached_and_max_seconds_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(room, "perf_counter", lambda: float(next(clock)))  # a burst takes a second
+    turns, _ = make_turns("a")
+    take_turns(turns, ["1"], quick(runs=1, seconds=5.0))
+    assert len(turns[0].samples) == 10
+    turns, _ = make_turns("a")
+    take_turns(turns, ["1"], quick(runs=1000, seconds=5.0, max_seconds=3.0))
+    assert len(turns[0].samples) == 6
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A folder that looks like a bundle, with one golden picture."""
+    return make_bundle(tmp_path / "small")
+
+
+def make_bundle(folder: Path, **changes: Any) -> Path:
+    (folder / "golden").mkdir(parents=True)
+    write_json(folder / "manifest.json", MANIFEST | changes)
+    for name in ("vision.onnx", "decoder.onnx", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "golden" / "a.png")
+    write_json(folder / "golden" / "golden.json", [{"image": "a.png"}])
+    return folder
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
+    """Every worker that `bench` opens; none is a process, and the machine is not measured."""
+    opened: list[FakeWorker] = []
+
+    def start(bundle: Path, threads: int) -> FakeWorker:
+        worker = FakeWorker(bundle.name, simulated=bundle.name == "coreml")
+        opened.append(worker)
+        return worker
+
+    quiet = Machine(
+        cpu="cpu", arch="arch", isa=(), cores=2, memory_bytes=1, os="os", python="3",
+        load_average=0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(room, "WorkerProcess", start)
+    monkeypatch.setattr(room, "machine", lambda measure: quiet)
+    return opened
+
+
+def test_a_record_says_everything(bundle: Path, workers: list[FakeWorker]) -> None:
+    [record] = bench([bundle], recipe=quick(loads=2), threads=2)
+    assert record["schema_version"] == 1
+    assert (record["name"], record["target"], record["precision"]) == ("small", "onnx", "int8")
+    assert record["bytes"] == 1000
+    assert record["load_ms"] == [5.0, 5.0]
+    assert record["first_ms"] == [1.0, 1.0]
+    assert len(record["samples"]["total_ms"]) == record["stats"]["total_ms"]["n"] == 6
+    assert record["p50_ms"] == record["p90_ms"] == 1.0
+    assert record["stats"]["vision_ms"]["p50_ms"] == 0.25
+    assert record["tokens_per_s"] == 8000.0
+    assert record["peak_memory_bytes"] == 123_456_789
+    assert record["settings"]["threads"] == 2
+    assert record["settings"]["image_files"] == ["a.png"]
+    assert record["settings"]["decode"]["num_beams"] == 3
+    assert record["notes"] == []
+    assert [worker.stopped for worker in workers] == [1, 1]
+    assert workers[-1].killed
+
+
+def test_the_manifest_gets_the_row_and_keeps_the_rest(
+    bundle: Path, workers: list[FakeWorker]
+) -> None:
+    first = bench([bundle], recipe=quick(loads=1))[0]
+    second = bench([bundle], recipe=quick(loads=1))[0]
+    manifest = read_json(bundle / "manifest.json")
+    assert [row["p50_ms"] for row in manifest["latency"]] == [1.0, 1.0]
+    assert "samples" not in manifest["latency"][0]
+    assert {key: manifest[key] for key in MANIFEST if key != "latency"} == {
+        key: value for key, value in MANIFEST.items() if key != "latency"
+    }
+    assert first["sha256"] == second["sha256"]  # noting a latency does not make it another bundle
+
+
+def test_another_graph_is_another_bundle(tmp_path: Path, workers: list[FakeWorker]) -> None:
+    one, two = make_bundle(tmp_path / "one"), make_bundle(tmp_path / "two", precision="fp32")
+    records = bench([one, two], recipe=quick(loads=1))
+    assert records[0]["sha256"] != records[1]["sha256"]
+    assert records[0]["settings"]["interleaved_with"] == ["one", "two"]
+
+
+def test_what_is_only_simulated_has_no_latency(
+    tmp_path: Path, bundle: Path, workers: list[FakeWorker]
+) -> None:
+    apple = make_bundle(tmp_path / "coreml", target="coreml", precision="fp16")
+    records = bench([apple, bundle], recipe=quick(loads=1))
+    assert records[0]["p50_ms"] is records[0]["peak_memory_bytes"] is None
+    assert "simulated" in records[0]["notes"][0]
+    assert records[0]["stats"] == {}
+    assert records[0]["samples"] == {}
+    assert records[1]["p50_ms"] == 1.0
+    assert workers[0].killed
+
+
+def test_a_busy_machine_and_a_tiring_one_are_noted(
+    bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower = itertools.count(1)
+    monkeypatch.setattr(
+        FakeWorker,
+        "run",
+        lambda self, images: [
+            {"total_ms": float(next(slower)), "cpu_ms": 1.0, "tokens": 1} for _ in images
+        ],
+    )
+    busy = Machine(
+        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3", load_average=1.5
+    )
+    monkeypatch.setattr(room, "machine", lambda measure: busy)
+    [record] = bench([bundle], recipe=quick(runs=16, loads=1))
+    assert any("slower" in note for note in record["notes"])
+    assert any("load average" in note for note in record["notes"])
+    assert "vision_ms" not in record["stats"]
+    assert record["tokens_per_s"] is None
+
+
+def test_every_worker_is_ended_when_one_fails(
+    tmp_path: Path, bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_bundle(tmp_path / "other")
+
+    def fail(self: FakeWorker, images: Sequence[str]) -> list[Sample]:
+        if self.name == "other":
+            raise MissingExtraError("openvino is not installed")
+        return [{"total_ms": 1.0, "cpu_ms": 1.0, "tokens": 1} for _ in images]
+
+    monkeypatch.setattr(FakeWorker, "run", fail)
+    with pytest.raises(MissingExtraError):
+        bench([bundle, other], recipe=quick(loads=1))
+    assert all(worker.killed for worker in workers)
+    assert read_json(bundle / "manifest.json")["latency"] == []
+
+
+def test_records_are_saved_whole(bundle: Path, tmp_path: Path, workers: list[FakeWorker]) -> None:
+    records = bench([bundle], recipe=quick(loads=1))
+    save(records, tmp_path / "latency.json")
+    assert read_json(tmp_path / "latency.json") == records
+
+
+@pytest.mark.parametrize(
+    ("names", "threads", "words"),
+    [([], None, "nothing to time"), (["small"] * 2, None, "twice"), (["small"], 0, "threads")],
+)
+def test_what_makes_no_sense_is_refused(
+    bundle: Path, workers: list[FakeWorker], names: list[str], threads: int | None, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        bench([bundle.parent / name for name in names], recipe=quick(), threads=threads)
+
+
+def test_missing_pictures_and_bundles_are_named(
+    bundle: Path, tmp_path: Path, workers: list[FakeWorker]
+) -> None:
+    with pytest.raises(ArtifactError, match=r"none\.jpg"):
+        bench([bundle], recipe=quick(), images=[tmp_path / "none.jpg"])
+    with pytest.raises(ArtifactError, match="no golden pictures"):
+        bench([bundle], recipe=quick(), images=[])
+    with pytest.raises(ArtifactError, match="manifest"):
+        bench([tmp_path], recipe=quick())
+    write_json(bundle / "golden" / "golden.json", [{"image": "../../secret.png"}])
+    with pytest.raises(ArtifactError, match="leaves the folder"):
+        bench([bundle], recipe=quick())
+
+
+@pytest.mark.parametrize("name", ["quick", "normal"])
+def test_the_recipes_load(name: str) -> None:
+    assert load(BenchRecipe, "benchmarks", name).runs > 0
+
+
+@pytest.mark.parametrize("text", ["runs=0", "burst=0", "warmup=-1", "max_seconds=0", "rums=3"])
+def test_recipes_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        load(BenchRecipe, "benchmarks", None, [text])
