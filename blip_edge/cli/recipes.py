@@ -25,7 +25,7 @@ _HOMES = {
     "distill": _Home("distill", "blip_edge.distill", "DistillRecipe", True),
     "prune": _Home("distill", "blip_edge.distill", "PruneRecipe", True),
     "quantize": _Home("quantize", "blip_edge.quantize", "QuantizeRecipe", True),
-    "export": _Home("exporters", "blip_edge.exporters", "ExportRecipe", True),
+    "export": _Home("exporters", "blip_edge.exporters", "ExportRecipe", False),
     "bench": _Home("benchmarks", "blip_edge.benchmarks", "BenchRecipe", False),
 }
 VERBS = tuple(_HOMES)

@@ -23,7 +23,7 @@ app = typer.Typer()
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")],
     target: Annotated[
-        Literal["onnx", "openvino", "coreml"],
+        Literal["onnx", "openvino", "coreml", "huggingface"],
         typer.Option("--target", help="What will run it."),
     ],
     output: options.Output,
@@ -32,6 +32,14 @@ def export(
         typer.Option(
             "--precision",
             help="If not given: int8 for a quantized model, else fp32 (Core ML: fp16).",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Pictures that the bundle carries to verify itself; drawn ones if not given.",
         ),
     ] = None,
     recipe: options.Recipe = None,
@@ -52,7 +60,16 @@ def export(
         from blip_edge.exporters import export as run
 
         how = load(ExportRecipe, "exporters", recipe, overrides(set_, precision=precision))
-        run(model, output, target=target, recipe=how, seed=seed, force=force, progress=out.progress)
+        run(
+            model,
+            output,
+            target=target,
+            recipe=how,
+            data=data,
+            seed=seed,
+            force=force,
+            progress=out.progress,
+        )
         out.folder(output)
         out.next("blip-edge", "caption", output, "photo.jpg")
 

@@ -8,7 +8,7 @@ import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, complain, table
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,32 +103,57 @@ def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
     rich_help_panel="Use",
     epilog=options.examples(
         "blip-edge eval runs/first/onnx-int8 --data runs/first/data",
-        "blip-edge eval runs/first/onnx-int8 --data runs/first/data --limit 100 --json",
+        "blip-edge eval --predictions results.json --data data/coco --split val --json",
     ),
 )
 def evaluate(
-    model: _Model,
     data: options.Data,
-    task: Annotated[str, typer.Option("--task", help="What to measure: caption.")] = "caption",
-    split: Annotated[str, typer.Option("--split", help="Which part of DATA.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="So many pictures.")
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A bundle or a model folder.")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE", help="Score these captions, not a MODEL's."),
+    ] = None,
+    task: Annotated[
+        str, typer.Option("--task", metavar="TASK", help="What to measure: caption.")
+    ] = "caption",
+    split: Annotated[
+        str, typer.Option("--split", metavar="SPLIT", help="Which part of DATA.")
+    ] = "test",
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N pictures.")
+    ] = None,
+    beams: _Beams = None,
+    threads: options.Threads = None,
     seed: options.UnusedSeed = 0,
     force: options.UnusedForce = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure quality: the same metrics by the same code for a model and for its bundles."""
+    if (model is None) == (predictions is None):
+        raise UsageError("eval takes either a MODEL or --predictions")
     with Output(json=json, quiet=quiet) as out:
-        from blip_edge.evaluation import evaluate as run
+        from blip_edge import evaluation
 
-        found = run(model, data, task=task, split=split, limit=limit, progress=out.progress)
-        metrics = {name: round(value, 4) for name, value in found.metrics.items()}
-        out.result(
-            {"task": found.task, "split": found.split, "items": found.items, "metrics": metrics},
-            table([(name, f"{value:.4g}") for name, value in metrics.items()]),
-        )
+        if predictions is not None:
+            found = evaluation.score_predictions(predictions, data, task=task, split=split)
+        elif model is not None:
+            found = evaluation.evaluate(
+                model,
+                data,
+                task=task,
+                split=split,
+                limit=limit,
+                beams=beams,
+                threads=threads,
+                progress=out.progress,
+            )
+        for skipped in found.skipped:
+            out.progress.say(f"left out: {skipped.image}: {skipped.reason}")
+        rows = [(name, f"{value:.4g}") for name, value in found.metrics.items()]
+        out.result(found.as_json(), table([("items", str(found.items)), *rows]))
 
 
 @app.command(
@@ -140,9 +165,13 @@ def evaluate(
 )
 def bench(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Exported bundles.")],
-    images: Annotated[
-        list[Path] | None,
-        typer.Option("--image", help="A picture to caption; can be repeated. Golden if not given."),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Caption its test pictures; the bundle's own golden pictures if not given.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -166,6 +195,7 @@ def bench(
         if output is not None and output.exists() and not force:
             raise ArtifactError(f"{output} already exists; pass --force to replace it")
         how = load(BenchRecipe, "benchmarks", recipe, overrides(set_))
+        images = None if data is None else _pictures(data)
         records = run(bundles, recipe=how, images=images, threads=threads, progress=out.progress)
         if output is not None:
             save(records, output)
@@ -175,6 +205,13 @@ def bench(
         for record in records:
             for note in record["notes"]:
                 out.progress.say(f"{record['name']}: {note}")
+
+
+def _pictures(data: Path) -> list[Path]:
+    from blip_edge.data import Dataset
+
+    dataset = Dataset.open(data)
+    return [dataset.image_path(row.image) for row in dataset.captions("test")]
 
 
 def _latency_row(record: dict[str, Any]) -> tuple[str, ...]:
