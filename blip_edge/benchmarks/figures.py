@@ -6,7 +6,8 @@ leaves words as words, so that one drawing reads well in light, in dark and on p
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from math import hypot
@@ -136,6 +137,15 @@ def _around(point: tuple[float, float], size: tuple[float, float], gap: float) -
     return boxes
 
 
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """No warning for a letter that matplotlib's font lacks: the browser's font writes it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        yield
+
+
+@_any_script()
 def latency_plot(
     points: Sequence[Point], *, reference: float | None, narrow: bool, salt: str
 ) -> str:
@@ -185,6 +195,7 @@ def _log_axis(axes: "Axes", low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+@_any_script()
 def size_plot(bars: Sequence[Bar], *, narrow: bool, salt: str) -> str:
     """A bar per stage and bundle with its megabytes and what it reaches, as an SVG element."""
     figure, axes = _canvas(4.4 if narrow else 8.6, 0.75 + 0.36 * len(bars))
@@ -283,9 +294,7 @@ def _svg(figure: "Figure", salt: str) -> str:
 
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     out = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
-        # A glyph that matplotlib's font lacks is written by the browser's.
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(out, format="svg", metadata=nothing)
     text = out.getvalue()
     text = text[text.index("<svg") :]
@@ -293,6 +302,9 @@ def _svg(figure: "Figure", salt: str) -> str:
     # The page decides how wide a plot is; the view box keeps the proportions.
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    # Ids that nothing refers to, such as figure_1, are the same in every plot on the page.
+    used = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     text = text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
     for stand_in, variable in _VARIABLES.items():
         text = text.replace(stand_in, variable)

@@ -69,13 +69,24 @@ def bench(
         for fact, result in zip(facts, timed, strict=True)
     ]
     for folder, record in zip(folders, records, strict=True):
-        note_latency(folder, record)
+        try:
+            note_latency(folder, record)
+        except OSError as error:  # a bundle on a read-only disk can still be timed
+            record["notes"].append(f"not noted in the bundle: {error.strerror or error}")
     return records
 
 
 def save(records: Sequence[Record], path: Path) -> None:
-    """Write records, raw samples included, as one JSON list."""
-    write_json(path, list(records))
+    """Write records, raw samples included, as one JSON list.
+
+    Raises:
+        ArtifactError: `path` cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, list(records))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _check(folders: Sequence[Path], threads: int | None) -> None:

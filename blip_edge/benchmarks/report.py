@@ -80,11 +80,11 @@ def report_run(run: Path | Sequence[Path], output: Path, *, force: bool = True) 
     """Write the page of a run folder, or of several, one after the other; see `report`."""
     folders = [Path(run)] if isinstance(run, str | Path) else [Path(folder) for folder in run]
     pages = []
-    for folder in folders:
+    for place, folder in enumerate(folders):
         summary = read_json(folder / _SUMMARY)
         if not isinstance(summary, dict):
             raise ArtifactError(f"{folder / _SUMMARY} is not the summary of a run")
-        pages.append(_page(summary, folder, folder.resolve().name))
+        pages.append(_page(summary, folder, folder.resolve().name, place))
     return _write(pages, Path(output), force=force)
 
 
@@ -136,19 +136,18 @@ def _write(pages: list[dict[str, Any]], output: Path, *, force: bool) -> Path:
     source = resources.files("blip_edge.benchmarks").joinpath("report.html.j2")
     template = environment.from_string(source.read_text(encoding="utf-8"))
     text = template.render(pages=pages, version=__version__)
-    draft = output.with_name(f".{output.name}.draft")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        draft = output.with_name(f".{output.name}.draft")
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, output)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
     return output
 
 
-def _page(summary: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    """What the template shows of one run."""
+def _page(summary: Mapping[str, Any], folder: Path, name: str, place: int = 0) -> dict[str, Any]:
+    """What the template shows of one run, the `place`-th on the page."""
     try:
         rows = _rows(summary)
         return {
@@ -157,7 +156,7 @@ def _page(summary: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]
             "verdict": verdict(summary),
             "tiles": _tiles(summary),
             "table": _table(rows),
-            "plots": _plots(summary, rows, name),
+            "plots": _plots(summary, rows, str(place)),
             "samples": [_sample(sample, folder) for sample in summary.get("samples", [])],
             "goals": [_goal(goal) for goal in summary.get("goals", [])],
             "missed": sum(goal.get("met") is False for goal in summary.get("goals", [])),
@@ -239,7 +238,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _plots(
-    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str
+    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], place: str
 ) -> dict[str, Any]:
     """The two plots, each for wide and for narrow screens, and in words."""
     points = [
@@ -259,15 +258,15 @@ def _plots(
     ]
     reference = summary.get("stages", {}).get("teacher", {}).get("CIDEr")
     sides = {"wide": False, "narrow": True}
-    plots: dict[str, Any] = {}
+    plots: dict[str, Any] = {"latency": None, "sizes": None}
     if points:
         plots["latency"] = {
-            side: latency_plot(points, reference=reference, narrow=narrow, salt=f"{name}l{side}")
+            side: latency_plot(points, reference=reference, narrow=narrow, salt=f"{place}l{side}")
             for side, narrow in sides.items()
         } | {"words": "; ".join(_point_in_words(point) for point in points)}
     if bars:
         plots["sizes"] = {
-            side: size_plot(bars, narrow=narrow, salt=f"{name}s{side}")
+            side: size_plot(bars, narrow=narrow, salt=f"{place}s{side}")
             for side, narrow in sides.items()
         } | {"words": "; ".join(f"{b.label}: {wording.number(b.megabytes)} MB" for b in bars)}
     return plots

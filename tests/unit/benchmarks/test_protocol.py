@@ -14,7 +14,7 @@ from PIL import Image
 
 import blip_edge.benchmarks.protocol as room
 from blip_edge.artifact import read_json, write_json
-from blip_edge.benchmarks import BenchRecipe, bench, save
+from blip_edge.benchmarks import BenchRecipe, Record, bench, save
 from blip_edge.benchmarks.machine import Machine
 from blip_edge.benchmarks.protocol import Turn, take_turns
 from blip_edge.benchmarks.workers import Sample
@@ -271,6 +271,20 @@ def test_records_are_saved_whole(bundle: Path, tmp_path: Path, workers: list[Fak
     records = bench([bundle], recipe=quick(loads=1))
     save(records, tmp_path / "latency.json")
     assert read_json(tmp_path / "latency.json") == records
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        save(records, tmp_path / "latency.json" / "below.json")
+
+
+def test_a_bundle_that_cannot_be_written_is_still_timed(
+    bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, record: Record) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(room, "note_latency", refuse)
+    [record] = bench([bundle], recipe=quick(loads=1))
+    assert record["p50_ms"] == 1.0
+    assert record["notes"] == ["not noted in the bundle: Read-only file system"]
 
 
 @pytest.mark.parametrize(
