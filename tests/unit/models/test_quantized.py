@@ -1,6 +1,7 @@
 """The 8-bit layer against hand computation and torch's own formula, and quantization.json."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from blip_edge.runtime.generation import Generation
 from blip_edge.text import Tokenizer
 
 # float32 sums in another order.
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 QKV = "vision_model.encoder.layers.0.self_attn.qkv"
 QUERY = "text_decoder.bert.encoder.layer.0.crossattention.self.query"
 
@@ -103,7 +104,7 @@ def test_forward_is_what_the_integers_give_by_hand() -> None:
     assert twin.quantize_input(x).tolist() == [[13.0, 0.0]]
     sums = [127 * 3 + -50 * -10, -127 * 3 + 3 * -10]  # exact, as int32 would have them
     want = [[sums[0] * 0.1 * 0.01 + 0.25, sums[1] * 0.1 * 0.02 - 1.0]]
-    torch.testing.assert_close(twin(x), torch.tensor(want), **CLOSE)
+    assert_close(twin(x), torch.tensor(want))
 
 
 def test_forward_is_torchs_fake_quantization() -> None:
@@ -116,7 +117,7 @@ def test_forward_is_torchs_fake_quantization() -> None:
     )
     inputs = torch.fake_quantize_per_tensor_affine(x, 0.0131, 93, 0, 255)
     torch.testing.assert_close(twin.dequantize_weight(), weight, rtol=0, atol=1e-7)
-    torch.testing.assert_close(twin(x), nn.functional.linear(inputs, weight, layer.bias), **CLOSE)
+    assert_close(twin(x), nn.functional.linear(inputs, weight, layer.bias))
     assert steps.dtype == torch.int8 and not torch.equal(twin(x), layer(x))
 
 
