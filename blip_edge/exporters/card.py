@@ -1,0 +1,85 @@
+"""The README.md of a bundle: what it is, what runs it, and what was measured, for whoever finds it
+on a device two years later."""
+
+from typing import Any
+
+__all__ = ["card"]
+
+_RUNTIMES = {
+    "onnx": "ONNX Runtime (any platform; operator set and IR that its mobile and web builds read)",
+    "openvino": "OpenVINO (Intel CPUs, GPUs and NPUs; Arm CPUs)",
+    "coreml": "Core ML (iOS 17, macOS 14 and later)",
+}
+
+
+def card(name: str, manifest: dict[str, Any]) -> str:
+    """The model card of the bundle `name`, in Markdown."""
+    decode, preprocess = manifest["decode"], manifest["preprocess"]
+    size, source = preprocess["size"], manifest["source"]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"A BLIP image captioner for {manifest['target']} in {manifest['precision']}. "
+            f"Runs on {_RUNTIMES[manifest['target']]}.",
+            "",
+            "```python",
+            "from blip_edge import load",
+            "",
+            f'print(load("{name}").caption("photo.jpg").text)',
+            "```",
+            "",
+            "## Graphs",
+            "",
+            "| graph | file | bytes | products in 8 bits | in floating point |",
+            "|---|---|---|---|---|",
+            *(_graph(graph, row) for graph, row in manifest["graphs"].items()),
+            "",
+            "`vision` runs once per picture. `decoder` is one step of greedy or beam search; names, "
+            "shapes and types of all inputs and outputs are in `manifest.json`.",
+            "",
+            "## Input and search",
+            "",
+            f"Pictures: RGB, squashed to {size['width']}x{size['height']} (Pillow's bicubic), "
+            f"divided by 255, mean {preprocess['image_mean']}, deviation {preprocess['image_std']}.",
+            "",
+            f"Captions start from token ids {decode['prompt_ids']} ({decode['prompt']!r}); "
+            f"{decode['num_beams']} beams, {decode['min_length']} to {decode['max_length']} tokens "
+            "counting the prompt.",
+            "",
+            "## Measured against torch when it was exported",
+            "",
+            "| graph | output | largest difference | PSNR, dB |",
+            "|---|---|---|---|",
+            *_parity(manifest["parity"]),
+            "",
+            f"Captions with the same tokens as torch's: {manifest['captions']['same']} of "
+            f"{manifest['captions']['compared']}. `blip-edge verify` repeats the measurement on a "
+            "device from the files in `golden/`.",
+            "",
+            *_notes(manifest.get("notes", [])),
+            "## Source",
+            "",
+            f"Model sha256 `{source['model_sha256']}`, written by "
+            + ", ".join(f"{package} {version}" for package, version in source["versions"].items())
+            + ".",
+            "",
+        ]
+    )
+
+
+def _graph(name: str, row: dict[str, Any]) -> str:
+    ops = row["ops"]
+    return f"| {name} | `{row['file']}` | {row['bytes']:,} | {ops['int8']} | {ops['float']} |"
+
+
+def _parity(parity: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    return [
+        f"| {graph} | {output} | {row['max_abs_diff']:.2g} | {row['psnr_db']:.1f} |"
+        for graph, outputs in parity.items()
+        for output, row in outputs.items()
+    ]
+
+
+def _notes(notes: list[str]) -> list[str]:
+    return ["## Notes", "", *(f"- {note}" for note in notes), ""] if notes else []

@@ -1,0 +1,135 @@
+"""Graphs to ONNX files: small, free of anything about the machine that wrote them, and in 8 bits
+where the model is.
+
+An 8-bit layer is written as QuantizeLinear, DequantizeLinear and MatMul, the form that every
+runtime understands, over weights that the file holds as int8. Whether a runtime really multiplies
+in 8 bits is another matter: see `operators`.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blip_edge.errors import ArtifactError, import_extra
+from blip_edge.exporters.graphs import Graph
+from blip_edge.models.quantized import QuantizedLinear
+
+__all__ = ["write_onnx"]
+
+# A protobuf ends at 2 GB; weights beyond that would need a second file.
+_MOST_BYTES = 1_500_000_000
+
+
+def write_onnx(graph: Graph, path: Path, *, opset: int = 18) -> None:
+    """Write `graph` to the ONNX file `path`.
+
+    Raises:
+        MissingExtraError: onnx or onnxscript is not installed.
+        ArtifactError: the weights do not fit into one file.
+    """
+    onnx = import_extra("onnx", "onnx")
+    import_extra("onnxscript", "onnx")
+    weights = sum(t.nbytes for t in [*graph.parameters(), *graph.buffers()])
+    if weights > _MOST_BYTES:
+        raise ArtifactError(
+            f"{weights / 1e9:.1f} GB of weights do not fit into {path.name}, which holds at most "
+            f"{_MOST_BYTES / 1e9:.1f} GB; quantize or prune the model first"
+        )
+    with _quantized_as_operators(graph), _quiet():
+        program = torch.onnx.export(
+            graph.eval(),
+            graph.examples(),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=_dynamic_shapes(graph),
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    # The exporter notes source lines and paths of this machine at every node.
+    del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+    onnx.save(model, str(path))
+
+
+def _dynamic_shapes(graph: Graph) -> tuple[object, ...]:
+    """Free sizes of every input, in the nesting of `forward`'s arguments."""
+    sizes = {
+        "R": torch.export.Dim("R", min=1),
+        "Q": torch.export.Dim("Q", min=1),
+        "T": torch.export.Dim("T", min=1, max=4096),
+        "P": torch.export.Dim("P", min=0, max=4096),
+    }
+    free = [
+        {axis: sizes[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
+        for port in graph.inputs.values()
+    ]
+    named = sum(not name.startswith(("past_", "cross_")) for name in graph.inputs)
+    return tuple(free) if named == len(free) else (*free[:named], tuple(free[named:]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch, notes on shared axis names
+        yield
+
+
+@contextmanager
+def _quantized_as_operators(graph: Graph) -> Iterator[None]:
+    """Let 8-bit layers appear as ONNX's own operators while the block runs."""
+    layers = graph.int8_layers()
+    try:
+        for path, layer in layers.items():
+            graph.set_submodule(path, _QuantizedOperators(layer))
+        yield
+    finally:
+        for path, layer in layers.items():
+            graph.set_submodule(path, layer)
+
+
+class _QuantizedOperators(nn.Module):
+    weight: Tensor
+    weight_scale: Tensor
+    weight_zero_point: Tensor
+    input_scale: Tensor
+    input_zero_point: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: QuantizedLinear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.T.contiguous())  # (I, O), as MatMul reads it
+        self.register_buffer("weight_scale", layer.weight_scale)
+        self.register_buffer("weight_zero_point", torch.zeros_like(layer.weight[:, 0]))
+        self.register_buffer("input_scale", layer.input_scale)
+        self.register_buffer("input_zero_point", layer.input_zero_point)
+        # Three axes, or ONNX Runtime makes Gemm of MatMul and Add, which it has no 8-bit kernel
+        # for when the output is float.
+        self.register_buffer("bias", layer.bias[None, None, :])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, T, I) to (…, T, O)."""
+        operator = torch.onnx.ops.symbolic
+        step = (self.input_scale, self.input_zero_point)
+        steps = operator("QuantizeLinear", (x, *step), dtype=torch.uint8, shape=x.shape)
+        x = operator("DequantizeLinear", (steps, *step), dtype=torch.float32, shape=x.shape)
+        weight = operator(
+            "DequantizeLinear",
+            (self.weight, self.weight_scale, self.weight_zero_point),
+            {"axis": 1},
+            dtype=torch.float32,
+            shape=self.weight.shape,
+        )
+        return x @ weight + self.bias

@@ -1,0 +1,54 @@
+"""What an export may be told."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import ConfigDict
+
+__all__ = ["ExportRecipe", "ExportTarget", "Precision"]
+
+ExportTarget = Literal["onnx", "openvino", "coreml", "huggingface"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRecipe:
+    """How a model becomes a bundle, and how exact the bundle must be to be one."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """auto: int8 when the model was quantized, else fp32 (Core ML: fp16)."""
+    opset: int = 18
+    """ONNX operator set. 18 runs on ONNX Runtime's mobile and web builds since 1.14."""
+    rows: int = 0
+    """Core ML: beams that the decoder is built for; 0: as many as the model decodes with."""
+    length: int = 0
+    """Core ML: tokens that the decoder's cache holds, prompt included; 0: the model's max_length."""
+    golden: int = 4
+    """Pictures that go into the bundle with their expected pixels, captions and logits."""
+    teacher_forced: int = 40
+    """Tokens that the gate forces through the decoder, if the model has as many positions. More
+    than 32, because some runtimes' errors only show in a long cache."""
+    max_abs_diff: float = 1e-4
+    """fp32: largest difference of any output from torch, as a share of that output's largest value
+    where it is above 1."""
+    fp16_psnr: float = 45.0
+    """fp16: least peak signal to noise, in dB, of any output against torch."""
+    int8_psnr: float = 30.0
+    """int8: least peak signal to noise, in dB, of any output against the 8-bit model in torch."""
+
+    def __post_init__(self) -> None:
+        if not 18 <= self.opset <= 20:
+            raise ValueError(f"opset must be 18 to 20, got {self.opset}")
+        for name in ("rows", "length"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.golden < 1:
+            raise ValueError(f"golden must be at least 1, got {self.golden}")
+        if self.teacher_forced < 2:
+            raise ValueError(f"teacher_forced must be at least 2, got {self.teacher_forced}")
+        if self.max_abs_diff <= 0:
+            raise ValueError(f"max_abs_diff must be positive, got {self.max_abs_diff}")
+        if self.precision not in ("auto", *get_args(Precision)):
+            raise ValueError(f"precision is auto, fp32, fp16 or int8, not {self.precision!r}")

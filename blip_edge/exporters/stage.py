@@ -1,0 +1,278 @@
+"""`export`: a MODEL folder to a BUNDLE that was measured before it is there."""
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+from PIL import Image
+from torch import nn
+
+from blip_edge import __version__
+from blip_edge.artifact import folder_bytes, reject, sha256_file, sha256_folder, write_json, writing
+from blip_edge.errors import ArtifactError, ToleranceError, UsageError
+from blip_edge.exporters.card import card
+from blip_edge.exporters.golden import pictures, write_golden
+from blip_edge.exporters.graphs import (
+    DecoderGraph,
+    Graph,
+    StaticDecoderGraph,
+    VisionGraph,
+    cache_layers,
+)
+from blip_edge.exporters.huggingface import export_huggingface
+from blip_edge.exporters.measure import Measured, measure
+from blip_edge.exporters.onnx import write_onnx
+from blip_edge.exporters.openvino import write_openvino
+from blip_edge.exporters.parity import Gate
+from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
+from blip_edge.models.folder import Model, load_model
+from blip_edge.models.quantized import Quantization, QuantizedLinear
+from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.load import load_bundle
+from blip_edge.runtime.manifest import FORMAT_VERSION, Port, graph_sha256, read_manifest
+from blip_edge.training.engine import edge_model
+
+__all__ = ["export", "reference_model"]
+
+_ENDINGS = {"onnx": "onnx", "openvino": "xml", "coreml": "mlpackage"}
+_PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "int8"),
+    "openvino": ("fp32", "fp16", "int8"),
+    "coreml": ("fp16", "fp32", "int8"),
+}
+_WEIGHT_ONLY = "Core ML: int8 is that of the weights; products are computed in half precision."
+_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "coremltools")
+
+
+def export(
+    model: Path,
+    output: Path,
+    *,
+    target: ExportTarget,
+    recipe: ExportRecipe | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write a bundle for `target`; it is at `output` only if it computes what torch computes.
+
+    Args:
+        model: a MODEL folder of a captioner.
+        output: where the bundle will be.
+        target: what will run it; "huggingface" writes a folder that `transformers` opens.
+        recipe: precision, sizes and gates.
+        data: a data set whose test pictures become the golden files; drawn ones when not given.
+        seed: of the drawn pictures.
+        force: replace `output` if it is ours.
+        progress: who wants to know.
+
+    Raises:
+        UsageError: an unknown target, or a precision that the target has not.
+        ArtifactError: the model cannot be exported, or not at this precision.
+        MissingExtraError: the target's packages are not installed.
+        ToleranceError: the bundle missed its gate; it is at `OUT.rejected`.
+    """
+    recipe = recipe or ExportRecipe()
+    model, output = Path(model), Path(output)
+    if target == "huggingface":
+        return export_huggingface(model, output, force=force)
+    precision = _precision(model, target, recipe)
+    with writing(output, force=force) as draft:
+        reference = reference_model(model, target, precision)
+        graphs = _graphs(reference, target, recipe)
+        document = _document(model, reference, graphs, target, precision, recipe)
+        for graph in progress.track(graphs, f"export {target}"):
+            path = draft / document["graphs"][graph.name]["file"]
+            _writer(model, target, precision, recipe)(graph, path)
+        reference.tokenizer.save(draft)
+        _sign(draft, document)
+        images = list(pictures(data, recipe.golden, seed=seed))
+        found = _measure(draft, reference, graphs, images, recipe=recipe, precision=precision)
+        _finish(draft, document, found, name=output.name)
+        write_golden(draft, edge_model(reference), images)
+    if found.problems:
+        kept = reject(output)
+        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
+        raise ToleranceError(f"{found.problems[0]}{more}; the bundle is kept at {kept}")
+    return output
+
+
+def reference_model(model: Path, target: str, precision: Precision) -> Model:
+    """The network in torch as a bundle should compute it.
+
+    At int8 its layers compute in 8 bits; for Core ML, whose int8 is in the weights only, they
+    compute in float with the weights that the integers stand for.
+
+    Raises:
+        ArtifactError: the folder is not a model, or the model does not generate.
+    """
+    loaded = load_model(model, quantized=precision == "int8")
+    if loaded.blip.text_decoder is None:
+        raise ArtifactError(
+            f"{model} has no decoder ({loaded.config.architecture}); only captioners are exported"
+        )
+    if target == "coreml":
+        for path, module in list(loaded.blip.named_modules()):
+            if isinstance(module, QuantizedLinear):
+                loaded.blip.set_submodule(path, _weights_only(module))
+    return loaded
+
+
+def _weights_only(layer: QuantizedLinear) -> nn.Linear:
+    linear = nn.Linear(layer.in_features, layer.out_features)
+    linear.weight.data.copy_(layer.dequantize_weight())
+    linear.bias.data.copy_(layer.bias)
+    return linear.eval()
+
+
+def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Precision:
+    if target not in get_args(ExportTarget):
+        known = ", ".join(get_args(ExportTarget))
+        raise UsageError(f"there is no target {target!r}; there are {known}")
+    quantized = Quantization.is_in(model)
+    if recipe.precision == "auto":
+        return "int8" if quantized else _PRECISIONS[target][0]
+    if recipe.precision not in _PRECISIONS[target]:
+        known = ", ".join(sorted(_PRECISIONS[target]))
+        raise UsageError(f"{target} bundles are {known}, not {recipe.precision}")
+    if recipe.precision == "int8" and not quantized:
+        raise ArtifactError(
+            f"{model} was not quantized (quantization.json); run `blip-edge quantize` first"
+        )
+    return recipe.precision
+
+
+def _graphs(reference: Model, target: str, recipe: ExportRecipe) -> list[Graph]:
+    blip, generation = reference.blip, reference.generation
+    if target != "coreml":
+        return [VisionGraph(blip), DecoderGraph(blip)]
+    length = recipe.length or generation.max_length
+    positions = blip.config.text_config.max_position_embeddings
+    if length > positions:
+        raise UsageError(f"length {length} is more than the model's {positions} positions")
+    rows = recipe.rows or generation.num_beams
+    return [VisionGraph(blip), StaticDecoderGraph(blip, rows=rows, length=length)]
+
+
+def _writer(
+    model: Path, target: str, precision: Precision, recipe: ExportRecipe
+) -> Callable[[Graph, Path], None]:
+    if target == "onnx":
+        return lambda graph, path: write_onnx(graph, path, opset=recipe.opset)
+    if target == "openvino":
+        return lambda graph, path: write_openvino(
+            graph, path, precision=precision, opset=recipe.opset
+        )
+    raise UsageError(target)
+
+
+def _document(
+    model: Path,
+    reference: Model,
+    graphs: list[Graph],
+    target: str,
+    precision: Precision,
+    recipe: ExportRecipe,
+) -> dict[str, Any]:
+    """manifest.json without what can only be measured."""
+    quantization = Quantization.load(model) if precision == "int8" else None
+    layers = cache_layers(reference.blip)
+    tokenizer, generation = reference.tokenizer, reference.generation
+    prompt = [generation.bos_token_id, *tokenizer.prompt_ids(generation.prompt)[1:]]
+    static = next((g for g in graphs if isinstance(g, StaticDecoderGraph)), None)
+    return {
+        "format_version": FORMAT_VERSION,
+        "target": target,
+        "precision": precision,
+        "tasks": ["caption"],
+        "graphs": {g.name: _graph_row(g, target, quantization) for g in graphs},
+        "parity": {},
+        "gate": Gate.of(precision, recipe).to_json(),
+        "captions": {},
+        "preprocess": {**reference.preprocess.to_json(), "resample_kernel": "pillow-bicubic"},
+        "tokenizer": "tokenizer.json",
+        "decode": {**generation.to_json(), "prompt_ids": prompt},
+        "cache": {
+            "layers": [vars(layer) for layer in layers],
+            "static": static and {"rows": static.rows, "length": static.length},
+        },
+        "quality": quantization and quantization.metric,
+        "notes": [_WEIGHT_ONLY] if (target, precision) == ("coreml", "int8") else [],
+        "source": {"model_sha256": sha256_folder(model), "versions": _versions()},
+        "latency": [],
+    }
+
+
+def _graph_row(graph: Graph, target: str, quantization: Quantization | None) -> dict[str, Any]:
+    return {
+        "file": f"{graph.name}.{_ENDINGS[target]}",
+        "sha256": "",
+        "bytes": 0,
+        "inputs": _ports(graph.inputs),
+        "outputs": _ports(graph.outputs),
+        "int8_layers": sum(map(graph.runs, quantization.int8_layers)) if quantization else 0,
+        "ops": {},
+    }
+
+
+def _ports(ports: dict[str, Port]) -> dict[str, Any]:
+    return {n: {"shape": list(port.shape), "dtype": port.dtype} for n, port in ports.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"blip-edge": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _sign(draft: Path, document: dict[str, Any]) -> None:
+    """Note digests and sizes of what was written, so that the draft opens as a bundle."""
+    for row in document["graphs"].values():
+        path = draft / row["file"]
+        parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+        row["sha256"] = graph_sha256(path)
+        row["bytes"] = sum(
+            folder_bytes(part) if part.is_dir() else part.stat().st_size for part in parts
+        )
+    document["files"] = {"tokenizer.json": sha256_file(draft / "tokenizer.json")}
+    write_json(draft / "manifest.json", document)
+
+
+def _measure(
+    draft: Path,
+    reference: Model,
+    graphs: list[Graph],
+    images: list[Image.Image],
+    *,
+    recipe: ExportRecipe,
+    precision: Precision,
+) -> Measured:
+    manifest = read_manifest(draft)
+    positions = reference.config.text_config.max_position_embeddings
+    return measure(
+        manifest,
+        load_bundle(manifest),
+        reference,
+        graphs,
+        images,
+        gate=Gate.of(precision, recipe),
+        tokens=min(recipe.teacher_forced, positions),
+    )
+
+
+def _finish(draft: Path, document: dict[str, Any], found: Measured, *, name: str) -> None:
+    document["parity"] = {
+        graph: {output: difference.to_json() for output, difference in outputs.items()}
+        for graph, outputs in found.parity.items()
+    }
+    document["captions"] = {"same": found.same_captions, "compared": found.captions}
+    for graph, operators in found.operators.items():
+        document["graphs"][graph]["ops"] = operators.to_json()
+    write_json(draft / "manifest.json", document)
+    (draft / "README.md").write_text(card(name, document), encoding="utf-8")
