@@ -53,6 +53,7 @@ class Stopwatch:
     """How many of a caption's tokens were given and not made."""
     step_ns: int = 0
     steps: int = 0
+    _starting: bool = False
     _encode: tuple[int, int] | None = None  # when the engine began and ended encoding
 
     def __post_init__(self) -> None:
@@ -68,7 +69,14 @@ class Stopwatch:
             return cross
 
         def timed_start(cross: Any, rows: int) -> Session:
-            return _TimedSession(start(cross, rows), self)
+            if self._starting:  # an engine may build a session out of another one of its own
+                inner: Session = start(cross, rows)
+                return inner
+            self._starting = True
+            try:
+                return _TimedSession(start(cross, rows), self)
+            finally:
+                self._starting = False
 
         # On the instance and not around it: what else the engine is, and is asked for, stays.
         engine.encode, engine.start = timed_encode, timed_start

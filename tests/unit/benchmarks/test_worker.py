@@ -46,12 +46,13 @@ class FakeEngine:
 class FakeModel:
     """Takes one pause to preprocess, three to encode, one for each of two steps."""
 
-    def __init__(self) -> None:
-        self.engine = FakeEngine()
+    def __init__(self, engine: FakeEngine | None = None, rows: int = 1) -> None:
+        self.engine = engine or FakeEngine()
+        self.rows = rows
 
     def caption(self, image: Any) -> Said:
         time.sleep(PAUSE)
-        session = self.engine.start(self.engine.encode(None), 1)
+        session = self.engine.start(self.engine.encode(None), self.rows)
         session.step(None, None)
         session.step(None, None)
         return Said((1, 2, 3, 4))
@@ -77,6 +78,20 @@ def test_nothing_is_carried_over_to_the_next_caption() -> None:
     watch = Stopwatch(FakeModel())
     watch.caption("a.png")
     assert watch.caption("b.png")["steps"] == 2
+
+
+class Nested(FakeEngine):
+    """Builds its session out of another one of its own, as an engine with a shared prompt does."""
+
+    def start(self, cross: Any, rows: int) -> FakeSession:
+        return super().start(cross, rows) if rows == 1 else self.start(cross, 1)
+
+
+def test_a_session_within_a_session_is_counted_once() -> None:
+    model = FakeModel(Nested(), rows=3)
+    sample = Stopwatch(model).caption("a.png")
+    assert sample["steps"] == 2
+    assert sample["step_ms"] <= sample["decode_ms"]
 
 
 def test_without_an_engine_only_the_whole_is_known() -> None:
