@@ -77,14 +77,23 @@ class ShapesRecipe:
     """Frames a clip."""
 
     def __post_init__(self) -> None:
-        limits = {
-            "places": (2, 3), "train": (1, None), "val": (1, None), "test": (1, None),
-            "unseen": (0, None), "web": (0, None), "web_noise": (0, 1), "objects": (1, self.places**2),
-            "colours": (2, len(COLOURS)), "shapes": (2, len(SHAPES)), "sizes": (1, len(SIZES)),
-            "textures": (1, len(TEXTURES)), "backgrounds": (1, 3),
-            "image_size": (24, 1024), "noise": (0, 0.2), "questions": (0, 20),
-            "sentences": (0, 20), "dialogs": (0, None), "clips": (0, None), "frames": (2, 200),
-        }  # fmt: skip
+        limits: dict[str, tuple[float, float | None]] = {
+            "places": (2, 3),
+            "objects": (1, self.places**2),
+            "colours": (2, len(COLOURS)),
+            "shapes": (2, len(SHAPES)),
+            "sizes": (1, len(SIZES)),
+            "textures": (1, len(TEXTURES)),
+            "backgrounds": (1, 3),
+            "image_size": (24, 1024),
+            "noise": (0, 0.2),
+            "web_noise": (0, 1),
+            "questions": (0, 20),
+            "sentences": (0, 20),
+            "frames": (2, 200),
+            **dict.fromkeys(("train", "val", "test"), (1, None)),
+            **dict.fromkeys(("unseen", "web", "dialogs", "clips"), (0, None)),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if value < low or (high is not None and value > high):

@@ -18,6 +18,7 @@ import numpy as np
 from blip_edge.data.shapes.recipe import ShapesRecipe
 from blip_edge.data.shapes.scene import Background, Rgb, Scene, Thing
 from blip_edge.data.shapes.words import COLOURS, SHAPES, TEXTURES, sizes
+from blip_edge.errors import UsageError
 
 __all__ = ["Picture", "Purpose", "Split", "World"]
 
@@ -97,9 +98,15 @@ class _Kind(NamedTuple):
 
 
 class World:
-    """All scenes that one recipe and one seed describe."""
+    """All scenes that one recipe and one seed describe.
+
+    Raises:
+        UsageError: `seed` is negative.
+    """
 
     def __init__(self, recipe: ShapesRecipe, seed: int = 0) -> None:
+        if seed < 0:
+            raise UsageError(f"a seed is a number from 0, got {seed}")
         self.recipe = recipe
         self.seed = seed
         self.sizes = sizes(recipe.sizes)

@@ -7,14 +7,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from blip_edge.data import Dataset
 from blip_edge.data.shapes import Scene, ShapesRecipe, Thing, judge, read_scenes
+from blip_edge.data.shapes.clips import clip
+from blip_edge.data.shapes.web import web
 from blip_edge.data.shapes.words import COLOURS, NUMBERS, PLURALS, SHAPES, SIZES, TEXTURES
+from blip_edge.data.shapes.world import World
 
 SINGULARS = {plural: noun for noun, plural in PLURALS.items()}
 DIRECTIONS: dict[str, Callable[[Thing, Thing], bool]] = {
@@ -222,6 +228,18 @@ def test_web_captions_are_as_clean_as_their_key_says(data: Dataset, recipe: Shap
     assert {row["kind"] for row in key} == {"true", "other", "swapped", "vague"}
 
 
+def test_wrong_web_captions_are_wrong_in_the_smallest_world() -> None:
+    recipe = ShapesRecipe(
+        objects=1, sizes=1, textures=1, places=2, colours=2, shapes=2, web_noise=1
+    )
+    world = World(recipe)
+    pictures = [world.picture("web", index) for index in range(200)]
+    rows, key = web(world, pictures)
+    assert not any(row["clean"] for row in key)
+    for picture, row in zip(pictures, rows, strict=True):
+        assert not judge(row["caption"], picture.scene).true
+
+
 def test_queries_fit_or_do_not(data: Dataset) -> None:
     scenes = read_scenes(data.folder, "test")
     rows = data.queries()
@@ -250,6 +268,27 @@ def test_attributes_are_those_of_the_box(data: Dataset) -> None:
         assert held == {
             f"colour:{thing.colour}", f"size:{thing.size}", f"texture:{thing.texture}",
         }  # fmt: skip
+
+
+STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_what_moves_goes_where_the_caption_says(tmp_path: Path, index: int) -> None:
+    recipe = ShapesRecipe(objects=1, textures=1, backgrounds=1, noise=0, image_size=48, frames=3)
+    world = World(recipe, seed=1)
+    row, _ = clip(world, world.picture("clips", index), tmp_path)
+    middles = []
+    with Image.open(tmp_path / f"{row['clip_name']}.png") as pictures:
+        for frame in ImageSequence.Iterator(pictures):
+            pixels = np.asarray(frame.convert("RGB"), np.int64)
+            rows, columns = np.nonzero(np.abs(pixels - pixels[0, 0]).sum(2) > 60)
+            middles.append((columns.mean(), rows.mean()))
+    assert len(middles) == 3
+    across, down = STEPS[row["caption"].rpartition(" ")[2]]
+    for (x, y), (next_x, next_y) in pairwise(middles):
+        assert np.sign(round((next_x - x) / 4)) == across
+        assert np.sign(round((next_y - y) / 4)) == down
 
 
 def test_clips_move(data: Dataset) -> None:

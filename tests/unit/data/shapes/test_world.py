@@ -86,6 +86,24 @@ def test_a_larger_split_begins_with_the_smaller_one() -> None:
     assert _scenes(World(GENERAL.recipe, seed=2), "train", 9) != _scenes(GENERAL, "train", 9)
 
 
+def test_web_pictures_are_not_training_pictures_again() -> None:
+    assert not set(_scenes(GENERAL, "web", 50)) & set(_scenes(GENERAL, "train", 50))
+
+
+@pytest.mark.parametrize("shape", ["circle", "ring", "square", "cross"])
+@pytest.mark.parametrize(("x", "y"), [(0.3, 0.7), (0.511, 0.243), (0.25, 0.25)])
+def test_things_are_drawn_to_the_part_of_a_pixel(shape: str, x: float, y: float) -> None:
+    scene = _scenes(EASY, "train", 1)[0]
+    thing = replace(scene.things[0], shape=shape, x=x, y=y, radius=0.15, rgb=(0, 0, 0))
+    flat = replace(scene.background, kind="flat", first=(200, 200, 200))
+    scene = replace(scene, things=(thing,), background=flat)
+    pixels = np.asarray(draw(scene, size=48, noise=0, rng=np.random.default_rng(0)), np.float64)
+    dark = 200 - pixels.mean(2)
+    middle = np.arange(48) + 0.5
+    assert (dark.sum(0) @ middle) / dark.sum() == pytest.approx(48 * x, abs=0.3)
+    assert (dark.sum(1) @ middle) / dark.sum() == pytest.approx(48 * y, abs=0.3)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_a_thing_is_drawn_where_it_is_and_nowhere_else(shape: str, texture: str) -> None:
@@ -137,6 +155,11 @@ def test_noise_is_as_strong_as_asked() -> None:
 def test_a_recipe_refuses_what_cannot_be_drawn(override: str) -> None:
     with pytest.raises(UsageError, match=override.partition("=")[0]):
         load(ShapesRecipe, "data", None, [override])
+
+
+def test_a_negative_seed_is_refused(recipe: ShapesRecipe) -> None:
+    with pytest.raises(UsageError, match="seed"):
+        World(recipe, seed=-1)
 
 
 def test_the_smallest_world_still_has_every_split(tmp_path: Path) -> None:
