@@ -1,4 +1,4 @@
-"""BLIP's network: a ViT, a BERT-like mixture of encoder and decoder, and the folder they live in."""
+"""BLIP's network: a ViT, a BERT-like encoder and decoder, and the folder they live in."""
 
 from blip_edge.models.blip import Blip, build, count_parameters
 from blip_edge.models.config import BlipConfig, TextConfig, VisionConfig

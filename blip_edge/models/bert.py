@@ -10,7 +10,7 @@ Source: BLIP paper (arXiv 2201.12086) section 3.1.
 # B images · R rows = B x beams · T text tokens · P past tokens · N image tokens · D width
 # H heads · K width of a head · V vocabulary
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from blip_edge.models.config import TextConfig
 
-__all__ = ["MASKED", "Cross", "TextDecoder", "TextModel", "causal_mask", "padding_mask"]
+__all__ = [
+    "MASKED",
+    "Cross",
+    "TextDecoder",
+    "TextLayer",
+    "TextModel",
+    "causal_mask",
+    "padding_mask",
+]
 
 # Finite, because half precision turns -inf and finfo.min into NaN on several devices.
 MASKED = -1e4
@@ -55,9 +63,14 @@ class TextModel(nn.Module):
         self.embeddings = _Embeddings(config)
         self.encoder = _Encoder(config)
 
+    @property
+    def blocks(self) -> "list[TextLayer]":
+        """The layers, first to last."""
+        return cast("list[TextLayer]", list(self.encoder.layer))
+
     def cross(self, image_tokens: Tensor) -> list[Cross]:
         """Each layer's cross-attention keys and values of (B, N, D) image tokens."""
-        return [layer.crossattention.project(image_tokens) for layer in self.encoder.layer]
+        return [layer.crossattention.project(image_tokens) for layer in self.blocks]
 
     def forward(
         self,
@@ -76,7 +89,7 @@ class TextModel(nn.Module):
         start = 0 if past is None else past[0][0].shape[2]
         x = self.embeddings(input_ids, start)
         present = []
-        for number, layer in enumerate(self.encoder.layer):
+        for number, layer in enumerate(self.blocks):
             x, cache = layer(
                 x,
                 mask,
@@ -109,10 +122,12 @@ class _Encoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         widths = zip(config.heads, config.cross_heads, config.ffn_widths, strict=True)
-        self.layer = nn.ModuleList(_Layer(config, *sizes) for sizes in widths)
+        self.layer = nn.ModuleList(TextLayer(config, *sizes) for sizes in widths)
 
 
-class _Layer(nn.Module):
+class TextLayer(nn.Module):
+    """One post-norm block: self-attention, cross-attention when asked for, feed-forward."""
+
     def __init__(self, config: TextConfig, heads: int, cross_heads: int, ffn_width: int) -> None:
         super().__init__()
         self.attention = _SelfAttention(config, heads, config.hidden_size)
@@ -145,7 +160,8 @@ class _Attention(nn.Module):
         self.output = _Residual(config, inner)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)  # (B, H, T, K)
+        heads: Tensor = x.unflatten(-1, (self.heads, self.head_width))
+        return heads.transpose(1, 2)  # (B, H, T, K)
 
 
 class _SelfAttention(_Attention):

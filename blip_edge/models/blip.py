@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blip_edge.models.bert import TextDecoder, TextModel, padding_mask
 from blip_edge.models.config import BlipConfig
-from blip_edge.models.vit import VisionModel
+from blip_edge.models.vit import VisionModel, sine_positions
 
 __all__ = ["Blip", "build", "count_parameters"]
 
@@ -44,7 +44,7 @@ class Blip(nn.Module):
     def _share_all_but_self_attention(self) -> None:
         encoder, decoder = self.encoder, self.decoder.bert
         encoder.embeddings = decoder.embeddings
-        for mine, theirs in zip(encoder.encoder.layer, decoder.encoder.layer, strict=True):
+        for mine, theirs in zip(encoder.blocks, decoder.blocks, strict=True):
             mine.crossattention = theirs.crossattention
             mine.intermediate = theirs.intermediate
             mine.output = theirs.output
@@ -63,7 +63,7 @@ class Blip(nn.Module):
 
     def lm_logits(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
         """Teacher-forced logits (B, T, V) of right-padded (B, T) ids, one text an image."""
-        logits, _ = self.decoder(input_ids, self.decoder.bert.cross(image_tokens))
+        logits: Tensor = self.decoder(input_ids, self.decoder.bert.cross(image_tokens))[0]
         return logits
 
     def embed_image(self, image_tokens: Tensor) -> Tensor:
@@ -84,23 +84,30 @@ class Blip(nn.Module):
 
 
 def build(config: BlipConfig) -> Blip:
-    """A BLIP with fresh weights: normal with deviation 0.02, as the paper's towers start."""
+    """A BLIP with fresh weights.
+
+    Matrices are drawn with the deviation that 0.02 is at BERT's and ViT-B's width of 768: narrower
+    ones get 0.02 · sqrt(768 / inputs), so that signals keep their size. Position embeddings of the
+    image start as 2-D sines, from which a small data set learns faster than from noise (Beyer et
+    al., "Better plain ViT baselines", arXiv 2205.01580).
+    """
     model = Blip(config)
     model.apply(_initialise)
-    for parameter in (
-        model.vision_model.embeddings.class_embedding,
-        model.vision_model.embeddings.position_embedding,
-    ):
-        nn.init.trunc_normal_(parameter, std=0.02)
+    embeddings = model.vision_model.embeddings
+    nn.init.trunc_normal_(embeddings.class_embedding, std=0.02)
+    with torch.no_grad():
+        embeddings.position_embedding.copy_(sine_positions(config.vision_config))
     return model
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        inputs = module.weight[0].numel()
+        nn.init.trunc_normal_(module.weight, std=0.02 * (768 / max(1, inputs)) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            nn.init.zeros_(bias)
 
 
 def count_parameters(model: nn.Module) -> int:

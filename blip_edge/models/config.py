@@ -218,7 +218,9 @@ def _tower(cls: type[T], values: dict[str, Any] | None, source: Path | str) -> T
     if kept.get("hidden_act", "gelu") != "gelu":
         raise ArtifactError(f"{source}: hidden_act {kept['hidden_act']!r}; BLIP uses gelu")
     if "num_attention_heads" not in kept:
-        raise ArtifactError(f"{source} does not say num_attention_heads; add it (released BLIP: 12)")
+        raise ArtifactError(
+            f"{source} does not say num_attention_heads; add it (released BLIP: 12)"
+        )
     try:
         return cls(**{**kept, **lists})
     except (TypeError, UsageError) as error:

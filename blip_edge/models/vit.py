@@ -7,6 +7,8 @@ tokens come out; there is no pooling and no head. Source: BLIP paper (arXiv 2201
 
 # B images · N patches + 1 · D width · H heads · K width of a head · S image side
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from blip_edge.errors import ArtifactError
 from blip_edge.models.config import VisionConfig
 
-__all__ = ["VisionModel", "interpolate_positions"]
+__all__ = ["VisionLayer", "VisionModel", "interpolate_positions", "sine_positions"]
 
 
 class VisionModel(nn.Module):
@@ -27,10 +29,15 @@ class VisionModel(nn.Module):
         self.encoder = _Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
+    @property
+    def blocks(self) -> "list[VisionLayer]":
+        """The layers, first to last."""
+        return cast("list[VisionLayer]", list(self.encoder.layers))
+
     def forward(self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None) -> Tensor:
         """Image tokens; each layer's output is appended to `hidden_states` when it is given."""
         x = self.embeddings(pixel_values)
-        for layer in self.encoder.layers:
+        for layer in self.blocks:
             x = layer(x)
             if hidden_states is not None:
                 hidden_states.append(x)
@@ -56,12 +63,14 @@ class _Encoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            _Layer(config, heads, width)
+            VisionLayer(config, heads, width)
             for heads, width in zip(config.heads, config.ffn_widths, strict=True)
         )
 
 
-class _Layer(nn.Module):
+class VisionLayer(nn.Module):
+    """One pre-norm block."""
+
     def __init__(self, config: VisionConfig, heads: int, ffn_width: int) -> None:
         super().__init__()
         self.self_attn = _Attention(config, heads)
@@ -124,3 +133,18 @@ def interpolate_positions(positions: Tensor, num_tokens: int) -> Tensor:
     grid = grid.unflatten(1, (old, old)).permute(0, 3, 1, 2)  # (1, D, old, old)
     grid = F.interpolate(grid.float(), size=(new, new), mode="bicubic", align_corners=False)
     return torch.cat([start, grid.flatten(2).transpose(1, 2).to(start)], dim=1)
+
+
+def sine_positions(config: VisionConfig) -> Tensor:
+    """(1, N, D) position embeddings: sines and cosines of a patch's row and column.
+
+    A quarter of the width each for sin(row · w), cos(row · w), sin(column · w), cos(column · w),
+    with w falling geometrically from 1 to 1/10000; zeros for the class token and for what is left
+    over when the width is no multiple of 4.
+    """
+    side, quarter = config.image_size // config.patch_size, config.hidden_size // 4
+    waves = 10_000.0 ** -(torch.arange(quarter) / max(1, quarter - 1))
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [place.flatten()[:, None] * waves for place in (row, column)]  # (N - 1, D / 4) twice
+    grid = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)
+    return F.pad(grid, (0, config.hidden_size - grid.shape[-1], 1, 0))[None]

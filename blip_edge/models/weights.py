@@ -63,7 +63,7 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, source: Path 
     Position embeddings for another picture size are interpolated.
 
     Raises:
-        ArtifactError: keys are unexpected, missing or of another shape; all are counted, some named.
+        ArtifactError: keys are unexpected, missing or of another shape; the first are named.
     """
     own = model.state_dict()
     given = {name: t for name, t in tensors.items() if not name.endswith(_HARMLESS)}

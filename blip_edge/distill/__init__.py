@@ -1,0 +1,6 @@
+"""Smaller students: cut out of a teacher, taught by it, and pruned."""
+
+from blip_edge.distill.recipe import DistillRecipe, PruneRecipe
+from blip_edge.distill.stage import distill, prune
+
+__all__ = ["DistillRecipe", "PruneRecipe", "distill", "prune"]

@@ -1,0 +1,131 @@
+"""Rows of a data set as batches of tensors: pixels, ids and which rows belong together.
+
+Pictures that cannot be decoded are skipped and counted; too many of them stop the run.
+"""
+
+# B rows · T text tokens · S image side
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blip_edge.data.dataset import Dataset
+from blip_edge.data.rows import CaptionRow
+from blip_edge.errors import ArtifactError
+from blip_edge.preprocess import Preprocess
+from blip_edge.text import Tokenizer, clean_caption
+
+__all__ = ["Batch", "CaptionBatches"]
+
+# Decoded pictures are kept up to here; beyond it they are read again in every epoch.
+_CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input."""
+
+    pixel_values: Tensor
+    """(B, 3, S, S) float32."""
+    input_ids: Tensor
+    """(B, T) int64, starting with [CLS], padded on the right."""
+    attention_mask: Tensor
+    """(B, T) ones for words."""
+    picture: Tensor
+    """(B,) numbers of the pictures, equal for rows of one picture."""
+
+    def first(self, token: int) -> Tensor:
+        """The ids with `token` at position 0, as the encoder and the decoder want them."""
+        ids = self.input_ids.clone()
+        ids[:, 0] = token
+        return ids
+
+
+class CaptionBatches:
+    """Shuffled batches of (picture, caption) rows, epoch after epoch, without end.
+
+    The order depends on `seed` alone. The last rows of an epoch that fill no batch are left out,
+    unless the data set is smaller than one batch.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        rows: Sequence[CaptionRow],
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        *,
+        batch: int,
+        seed: int,
+        prompt: str = "",
+        max_words: int = 30,
+        max_length: int = 40,
+        max_bad: float = 0.01,
+    ) -> None:
+        if not rows:
+            raise ArtifactError(f"{data.folder} has no captions to train on")
+        self._data, self._rows, self._tokenizer = data, rows, tokenizer
+        self._preprocess, self._max_bad = preprocess, max_bad
+        self._batch, self._seed, self._max_length = min(batch, len(rows)), seed, max_length
+        self._texts = [prompt + clean_caption(row.captions[0], max_words) for row in rows]
+        self._numbers = {name: i for i, name in enumerate(dict.fromkeys(r.image for r in rows))}
+        self._pixels: dict[str, NDArray[np.uint8]] = {}
+        self.skipped: dict[str, str] = {}
+        """Pictures that could not be decoded, and why."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in one pass over the rows."""
+        return len(self._rows) // self._batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = np.random.default_rng(self._seed)
+        while True:
+            order = generator.permutation(len(self._rows))
+            for first in range(0, self.per_epoch * self._batch, self._batch):
+                batch = self._collate(order[first : first + self._batch])
+                if batch is not None:
+                    yield batch
+
+    def _collate(self, numbers: NDArray[np.int64]) -> Batch | None:
+        read = [(n, self._read(self._rows[n].image)) for n in numbers]
+        kept = [(n, pixels) for n, pixels in read if pixels is not None]
+        if not kept:
+            return None
+        texts = [self._texts[n] for n, _ in kept]
+        ids, mask = self._tokenizer.encode(texts, max_length=self._max_length)
+        pixels = self._preprocess.normalise(np.stack([pixels for _, pixels in kept]))
+        return Batch(
+            pixel_values=torch.from_numpy(pixels),
+            input_ids=torch.from_numpy(ids).long(),
+            attention_mask=torch.from_numpy(mask).long(),
+            picture=torch.tensor([self._numbers[self._rows[n].image] for n, _ in kept]),
+        )
+
+    def _read(self, image: str) -> NDArray[np.uint8] | None:
+        if image in self.skipped:
+            return None
+        if image in self._pixels:
+            return self._pixels[image]
+        path: Path = self._data.image_path(image)
+        try:
+            pixels = self._preprocess.to_uint8(path)
+        except ArtifactError as error:
+            self._skip(image, str(error))
+            return None
+        if (len(self._pixels) + 1) * pixels.nbytes <= _CACHE_BYTES:
+            self._pixels[image] = pixels
+        return pixels
+
+    def _skip(self, image: str, why: str) -> None:
+        self.skipped[image] = why
+        if len(self.skipped) > self._max_bad * len(self._numbers):
+            raise ArtifactError(
+                f"{len(self.skipped)} of {len(self._numbers)} pictures cannot be read, more than "
+                f"max_bad = {self._max_bad:g} allows; the last one: {why}"
+            )
