@@ -35,13 +35,14 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "|---|---|---|---|---|",
             *(_graph(graph, row) for graph, row in manifest["graphs"].items()),
             "",
-            "`vision` runs once per picture. `decoder` is one step of greedy or beam search; names, "
-            "shapes and types of all inputs and outputs are in `manifest.json`.",
+            "`vision` runs once per picture. `decoder` is one step of greedy or beam search. "
+            "Names, shapes and types of all inputs and outputs: `manifest.json`.",
             "",
             "## Input and search",
             "",
             f"Pictures: RGB, squashed to {size['width']}x{size['height']} (Pillow's bicubic), "
-            f"divided by 255, mean {preprocess['image_mean']}, deviation {preprocess['image_std']}.",
+            "divided by 255, "
+            f"mean {preprocess['image_mean']}, deviation {preprocess['image_std']}.",
             "",
             f"Captions start from token ids {decode['prompt_ids']} ({decode['prompt']!r}); "
             f"{decode['num_beams']} beams, {decode['min_length']} to {decode['max_length']} tokens "

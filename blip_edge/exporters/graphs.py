@@ -11,7 +11,8 @@ shapes are written: dynamic axes, example inputs, the manifest and the checks ar
 # N image tokens · V vocabulary · H heads · K width of a head · S image side
 # C length of a static cache
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -181,7 +182,8 @@ class StaticDecoderGraph(Graph):
         here = (places == position).to(x.dtype)[None, None, :, None]  # (1, 1, C, 1)
         mask = torch.where(places <= position, 0.0, MASKED)[None, None, None, :]  # (1, 1, 1, C)
         present: list[Tensor] = []
-        for layer, (key, value), pair in zip(bert.encoder.layer, past, cross, strict=True):
+        layers: Iterable[Any] = bert.encoder.layer
+        for layer, (key, value), pair in zip(layers, past, cross, strict=True):
             attention = layer.attention
             q, k, v = (
                 project(x).unflatten(-1, (attention.heads, attention.head_width)).transpose(1, 2)

@@ -5,6 +5,7 @@ has positions, rows changing places in between, and finally captions are searche
 graph, in the way an engine keeps its cache, or in a runtime shows in one of the three.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,9 @@ from PIL import Image
 
 from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, VisionGraph
 from blip_edge.exporters.parity import Difference, Gate, compare, forced_logits, make_forcing
-from blip_edge.exporters.running import Operators, count_operators, run_graph
+from blip_edge.exporters.running import Operators, open_graph
 from blip_edge.models.folder import Model
-from blip_edge.runtime.edge_model import EdgeModel
+from blip_edge.runtime.edge_model import EdgeModel, Picture
 from blip_edge.runtime.engine import F32, Limited
 from blip_edge.runtime.manifest import Manifest
 from blip_edge.training.engine import edge_model
@@ -66,8 +67,10 @@ def measure(
     for graph in graphs:
         feeds = {"pixel_values": pixels} if isinstance(graph, VisionGraph) else _step(graph, cross)
         expected = _torch(graph, feeds)
-        actual = run_graph(manifest.target, manifest.graph(graph.name), feeds)
+        running = open_graph(manifest.target, manifest.graph(graph.name))
+        actual = running(feeds)
         found.parity[graph.name] = {n: compare(v, actual[n]) for n, v in expected.items()}
+        found.operators[graph.name] = running.operators()
         cross = cross or expected
     forced = forced_difference(bundle, edge_model(reference), pixels, tokens=tokens)
     found.parity["decoder"]["teacher_forced_logits"] = forced
@@ -97,7 +100,7 @@ def forced_difference(
 
 
 def same_captions(
-    bundle: EdgeModel, reference: EdgeModel, images: list[Image.Image]
+    bundle: EdgeModel, reference: EdgeModel, images: Sequence[Picture]
 ) -> tuple[int, int]:
     """(how many captions have the same token ids, of how many), greedy and with three beams."""
     most = bundle.engine.max_rows if isinstance(bundle.engine, Limited) else max(_BEAMS)
@@ -106,7 +109,9 @@ def same_captions(
         for beams in _BEAMS
         if beams <= most
         for mine, theirs in zip(
-            bundle.caption(images, beams=beams), reference.caption(images, beams=beams), strict=True
+            bundle.caption(list(images), beams=beams),
+            reference.caption(list(images), beams=beams),
+            strict=True,
         )
     ]
     return sum(mine == theirs for mine, theirs in pairs), len(pairs)
@@ -130,8 +135,7 @@ def _check_captions(
 
 def _check_operators(found: Measured, manifest: Manifest, graphs: list[Graph]) -> None:
     for graph in graphs:
-        counted = count_operators(manifest.target, manifest.graph(graph.name))
-        found.operators[graph.name] = counted
+        counted = found.operators[graph.name]
         claimed = int(manifest.document["graphs"][graph.name]["int8_layers"])
         if counted.int8 < claimed:
             found.problems.append(
@@ -146,14 +150,16 @@ def _torch(graph: Graph, feeds: dict[str, NDArray[Any]]) -> dict[str, F32]:
 
 
 def _step(graph: Graph, cross: dict[str, F32]) -> dict[str, NDArray[Any]]:
-    """Inputs of a step in the middle of a caption, of other sizes than the graph was traced with."""
+    """Inputs of a step in the middle of a caption, of other sizes than it was traced with."""
     random = np.random.default_rng(0)
     vocabulary = int(graph.outputs["logits"].shape[1])
     static = isinstance(graph, StaticDecoderGraph)
     rows, tokens = (graph.rows, 1) if isinstance(graph, StaticDecoderGraph) else (_ROWS, _TOKENS)
     sizes = {"Q": rows, "P": 0}
     feeds: dict[str, NDArray[Any]] = {
-        name: np.zeros([sizes.get(str(size), size) for size in port.shape], dtype=np.float32)
+        name: np.zeros(
+            [s if isinstance(s, int) else sizes[s] for s in port.shape], dtype=np.float32
+        )
         for name, port in graph.inputs.items()
         if name.startswith("past_")
     }

@@ -87,7 +87,7 @@ def compare(expected: F32, actual: F32) -> Difference:
 
 @dataclass(frozen=True)
 class Forcing:
-    """Tokens to put through a decoder, whatever it would say itself, and the reorderings between."""
+    """Tokens to put through a decoder, whatever it would say, and the reorderings between."""
 
     ids: I32
     """(R, T); the first `prompt` tokens are those of every row."""

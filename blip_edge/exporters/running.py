@@ -7,11 +7,11 @@ and what a runtime makes of it are two things.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from blip_edge.errors import import_extra
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.manifest import Graph, Target
+from blip_edge.runtime.mil import MilProgram
 
-__all__ = ["Operators", "count_operators", "run_graph"]
+__all__ = ["Operators", "Running", "open_graph"]
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -44,99 +45,134 @@ class Operators:
     """Matrix products in floating point, attention's included."""
     by_type: dict[str, int]
 
+    @classmethod
+    def counted(cls, kinds: Iterable[str], int8: int, float: int) -> "Operators":
+        """With `kinds` counted, the most frequent first."""
+        counts = sorted(Counter(kinds).items(), key=lambda item: (-item[1], item[0]))
+        return cls(int8, float, dict(counts))
+
     def to_json(self) -> dict[str, Any]:
         """As manifest.json has it."""
         return {"int8": self.int8, "float": self.float, "by_type": self.by_type}
 
 
-def run_graph(target: Target, graph: Graph, feeds: Feeds) -> dict[str, F32]:
-    """Every output of one graph, by name."""
-    return _RUNNERS[target](graph, feeds)
+class Running(Protocol):
+    """A graph that is open."""
+
+    def __call__(self, feeds: Feeds) -> dict[str, F32]:
+        """Every output by name."""
+        ...
+
+    def operators(self) -> Operators:
+        """What the runtime executes; ends the graph's use."""
+        ...
 
 
-def count_operators(target: Target, graph: Graph) -> Operators:
-    """Count the operators of one graph as its runtime executes it."""
-    return _COUNTERS[target](graph)
+def open_graph(target: Target, graph: Graph) -> Running:
+    """Open one graph as the target's engine would."""
+    return _RUNNING[target](graph)
 
 
-def _feeds(graph: Graph) -> dict[str, NDArray[Any]]:
-    feeds = {}
-    for name, port in graph.inputs.items():
-        shape = [_SIZES[size] if isinstance(size, str) else size for size in port.shape]
-        feeds[name] = np.zeros(shape, dtype=port.dtype)
-    return feeds
+class _Onnx:
+    """Profiled: the profile names the kernels that ran, and needs no package but the runtime."""
 
-
-def _run_onnx(graph: Graph, feeds: Feeds) -> dict[str, F32]:
-    runtime = import_extra("onnxruntime", "onnx")
-    session = runtime.InferenceSession(str(graph.path), providers=["CPUExecutionProvider"])
-    return dict(zip(graph.outputs, session.run(list(graph.outputs), dict(feeds)), strict=True))
-
-
-def _count_onnx(graph: Graph) -> Operators:
-    """From a profiled run: it names the kernels, and needs no package but the runtime."""
-    runtime = import_extra("onnxruntime", "onnx")
-    with TemporaryDirectory() as scratch:
+    def __init__(self, graph: Graph) -> None:
+        runtime = import_extra("onnxruntime", "onnx")
+        self._graph = graph
+        self._scratch = TemporaryDirectory()
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(scratch) / "profile")
-        session = runtime.InferenceSession(
+        options.profile_file_prefix = str(Path(self._scratch.name) / "profile")
+        self._session = runtime.InferenceSession(
             str(graph.path), options, providers=["CPUExecutionProvider"]
         )
-        session.run(None, _feeds(graph))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    kernels = {
-        event["name"]: event["args"]["op_name"]
-        for event in events
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+
+    def __call__(self, feeds: Feeds) -> dict[str, F32]:
+        names = list(self._graph.outputs)
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def operators(self) -> Operators:
+        self(_zeros(self._graph))
+        profile = Path(self._session.end_profiling()).read_text(encoding="utf-8")
+        kernels = {
+            event["name"]: event["args"]["op_name"]
+            for event in json.loads(profile)
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        }
+        self._scratch.cleanup()
+        kinds = list(kernels.values())
+        int8 = sum(kind in _ORT_INT8 for kind in kinds)
+        return Operators.counted(kinds, int8, sum(kind in _ORT_FLOAT for kind in kinds))
+
+
+class _OpenVino:
+    def __init__(self, graph: Graph) -> None:
+        openvino = import_extra("openvino", "openvino")
+        self._graph = graph
+        # As the engine compiles: see runtime.openvino.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
+        self._model = openvino.Core().compile_model(str(graph.path), "CPU", settings)
+
+    def __call__(self, feeds: Feeds) -> dict[str, F32]:
+        result = self._model(dict(feeds))
+        return {name: np.array(result[name]) for name in self._graph.outputs}
+
+    def operators(self) -> Operators:
+        kinds, int8, floats = [], 0, 0
+        for operator in self._model.get_runtime_model().get_ops():
+            info = operator.get_rt_info()
+            kind, precision = _text(info["layerType"]), _text(info["runtimePrecision"])
+            kinds.append(f"{kind}.{precision}")
+            if kind in _OPENVINO_PRODUCTS:
+                int8 += precision in ("i8", "u8")
+                floats += precision not in ("i8", "u8")
+        return Operators.counted(kinds, int8, floats)
+
+
+class _CoreML:
+    """Evaluated off Core ML, so that the same numbers come out everywhere."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._path = graph.path
+        self._program = MilProgram(graph.path)
+
+    def __call__(self, feeds: Feeds) -> dict[str, F32]:
+        return self._program(feeds)
+
+    def operators(self) -> Operators:
+        load_spec = import_extra("coremltools.models.utils", "coreml").load_spec
+        function = load_spec(str(self._path)).mlProgram.functions["main"]
+        operations = list(function.block_specializations[function.opset].operations)
+        compressed = {
+            output.name
+            for operation in operations
+            if operation.type.startswith("constexpr_")
+            for output in operation.outputs
+        }
+        kinds = [op.type for op in operations if op.type != "const"]
+        products = [op for op in operations if op.type in _MIL_PRODUCTS]
+        int8 = sum(not compressed.isdisjoint(_arguments(op)) for op in products)
+        return Operators.counted(kinds, int8, len(products) - int8)
+
+
+def _arguments(operation: Any) -> list[str]:
+    return [a.name for value in operation.inputs.values() for a in value.arguments]
+
+
+def _zeros(graph: Graph) -> Feeds:
+    return {
+        name: np.zeros([s if isinstance(s, int) else _SIZES[s] for s in port.shape], port.dtype)
+        for name, port in graph.inputs.items()
     }
-    types = Counter(kernels.values())
-    return Operators(_total(types, _ORT_INT8), _total(types, _ORT_FLOAT), _sorted(types))
-
-
-def _total(types: Counter[str], names: frozenset[str]) -> int:
-    return sum(count for name, count in types.items() if name in names)
-
-
-def _sorted(types: Counter[str]) -> dict[str, int]:
-    return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _compile_openvino(graph: Graph) -> Any:
-    openvino = import_extra("openvino", "openvino")
-    # As the engine compiles: see runtime.openvino.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
-    return openvino.Core().compile_model(str(graph.path), "CPU", settings)
-
-
-def _run_openvino(graph: Graph, feeds: Feeds) -> dict[str, F32]:
-    result = _compile_openvino(graph)(dict(feeds))
-    return {name: np.array(result[name]) for name in graph.outputs}
-
-
-def _count_openvino(graph: Graph) -> Operators:
-    types: Counter[str] = Counter()
-    int8 = floats = 0
-    for operator in _compile_openvino(graph).get_runtime_model().get_ops():
-        info = operator.get_rt_info()
-        kind, precision = _text(info["layerType"]), _text(info["runtimePrecision"])
-        types[f"{kind}.{precision}"] += 1
-        if kind in _OPENVINO_PRODUCTS:
-            int8 += precision in ("i8", "u8")
-            floats += precision not in ("i8", "u8")
-    return Operators(int8, floats, _sorted(types))
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value.astype(str))
 
 
-_RUNNERS: dict[Target, Callable[[Graph, Feeds], dict[str, F32]]] = {
-    "onnx": _run_onnx,
-    "openvino": _run_openvino,
-}
-_COUNTERS: dict[Target, Callable[[Graph], Operators]] = {
-    "onnx": _count_onnx,
-    "openvino": _count_openvino,
+_RUNNING: dict[Target, Callable[[Graph], Running]] = {
+    "onnx": _Onnx,
+    "openvino": _OpenVino,
+    "coreml": _CoreML,
 }

@@ -12,6 +12,7 @@ from blip_edge import __version__
 from blip_edge.artifact import folder_bytes, reject, sha256_file, sha256_folder, write_json, writing
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 from blip_edge.exporters.card import card
+from blip_edge.exporters.coreml import write_coreml
 from blip_edge.exporters.golden import pictures, write_golden
 from blip_edge.exporters.graphs import (
     DecoderGraph,
@@ -165,7 +166,10 @@ def _writer(
         return lambda graph, path: write_openvino(
             graph, path, precision=precision, opset=recipe.opset
         )
-    raise UsageError(target)
+    layers = Quantization.load(model).int8_layers if precision == "int8" else []
+    return lambda graph, path: write_coreml(
+        graph, path, precision=precision, int8=[layer for layer in layers if graph.runs(layer)]
+    )
 
 
 def _document(

@@ -1,0 +1,171 @@
+"""`verify`: whether a bundle still computes, here, what it did when it was exported.
+
+Needs no torch unless a model is given to compare with, so that it runs on the device itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from blip_edge.artifact import inside, sha256_file
+from blip_edge.errors import ArtifactError, ToleranceError, import_extra
+from blip_edge.exporters.golden import Golden, force_caption, read_golden
+from blip_edge.exporters.parity import Gate, compare
+from blip_edge.exporters.recipe import Precision
+from blip_edge.exporters.running import open_graph
+from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.edge_model import EdgeModel
+from blip_edge.runtime.load import load_bundle
+from blip_edge.runtime.manifest import Manifest, read_manifest
+
+__all__ = ["Check", "Verification", "verify"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was found, with its number."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of a bundle."""
+
+    bundle: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"bundle", "passed", "checks": [{"name", "passed", "detail"}]}`."""
+        checks = [asdict(check) for check in self.checks]
+        return {"bundle": str(self.bundle), "passed": self.passed, "checks": checks}
+
+
+def verify(
+    bundle: Path, against: Path | None = None, *, progress: Progress = SILENT
+) -> Verification:
+    """Check a bundle's files, its golden pictures and its 8-bit layers on this machine.
+
+    Args:
+        bundle: a BUNDLE folder.
+        against: a MODEL folder; captions and logits are compared with torch's too.
+        progress: who wants to know.
+
+    Raises:
+        ArtifactError: a file is missing or was changed after the export.
+        MissingExtraError: the target's runtime is not installed, or torch for `against`.
+        ToleranceError: a check failed; every failed one is named.
+    """
+    bundle = Path(bundle)
+    manifest = read_manifest(bundle)
+    checks = []
+    for check in progress.track(_checks(manifest, against), "verify"):
+        progress.note(check.name)
+        checks.append(check)
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        raise ToleranceError(f"{bundle}: {len(failed)} of {len(checks)} checks failed: {reasons}")
+    return Verification(bundle, tuple(checks))
+
+
+def _checks(manifest: Manifest, against: Path | None) -> Iterator[Check]:
+    yield _files(manifest)
+    model = load_bundle(manifest)
+    gate = Gate.from_json(_field(manifest, "gate"))
+    golden = read_golden(manifest.folder)
+    for picture in golden:
+        yield _pixels(model, picture)
+    yield _tokens(model, golden, exact=gate.max_abs_diff is not None)
+    for picture in golden:
+        yield _logits(model, picture, gate)
+    for name in manifest.graphs:
+        yield _coverage(manifest, name)
+    if against is not None:
+        yield from _against(manifest, model, golden, Path(against), gate)
+
+
+def _field(manifest: Manifest, name: str) -> Any:
+    try:
+        return manifest.document[name]
+    except KeyError:
+        raise ArtifactError(
+            f"{manifest.folder / 'manifest.json'}: the field {name!r} is missing; export again"
+        ) from None
+
+
+def _files(manifest: Manifest) -> Check:
+    """The graphs' digests were compared when the manifest was read."""
+    files = _field(manifest, "files")
+    for name, digest in files.items():
+        path = inside(manifest.folder, name)
+        if not path.is_file() or sha256_file(path) != digest:
+            raise ArtifactError(f"{path} was changed after export: sha256 differs; export again")
+    return Check("checksums", True, f"{len(files) + len(manifest.graphs)} files unchanged")
+
+
+def _pixels(model: EdgeModel, picture: Golden) -> Check:
+    found = model.preprocess.to_uint8(picture.image)
+    name = f"pixels {picture.image.name}"
+    if found.shape != picture.pixels.shape:
+        return Check(name, False, f"shape {found.shape} instead of {picture.pixels.shape}")
+    steps = int(np.abs(found.astype(int) - picture.pixels.astype(int)).max())
+    return Check(name, steps == 0, f"largest difference {steps} of 255")
+
+
+def _tokens(model: EdgeModel, golden: list[Golden], *, exact: bool) -> Check:
+    """Equal at fp32. Below it one near tie changes a whole caption, and the logits decide."""
+    captions = model.caption([picture.image for picture in golden])
+    pairs = zip(captions, golden, strict=True)
+    same = sum(caption.token_ids == picture.token_ids for caption, picture in pairs)
+    passed = same == len(golden) or not exact
+    return Check("captions", passed, f"{same} of {len(golden)} have torch's token ids")
+
+
+def _logits(model: EdgeModel, picture: Golden, gate: Gate) -> Check:
+    difference = compare(picture.logits, force_caption(model, picture.pixels, picture.token_ids))
+    name = f"logits {picture.image.name}"
+    return Check(name, gate.passes(difference), gate.explain(difference))
+
+
+def _coverage(manifest: Manifest, name: str) -> Check:
+    claimed = int(manifest.document["graphs"][name].get("int8_layers", 0))
+    counted = open_graph(manifest.target, manifest.graph(name)).operators()
+    detail = f"{counted.int8} of {claimed} layers in 8 bits, {counted.float} products in float"
+    return Check(f"int8 coverage of {name}", counted.int8 >= claimed, detail)
+
+
+def _against(
+    manifest: Manifest, bundle: EdgeModel, golden: list[Golden], model: Path, gate: Gate
+) -> Iterator[Check]:
+    import_extra("torch", "train")
+    if manifest.precision not in get_args(Precision):
+        raise ArtifactError(f"{manifest.folder}: unknown precision {manifest.precision!r}")
+    # By name: verifying without a model must not import torch.
+    comparison = import_module("blip_edge.exporters.measure")
+    stage = import_module("blip_edge.exporters.stage")
+    reference = stage.reference_model(model, manifest.target, manifest.precision)
+    theirs = import_module("blip_edge.training.engine").edge_model(reference)
+    images = [picture.image for picture in golden]
+    same, compared = comparison.same_captions(bundle, theirs, images)
+    passed = same == compared or gate.max_abs_diff is None
+    yield Check("captions against the model", passed, f"{same} of {compared} have its token ids")
+    difference = comparison.forced_difference(
+        bundle,
+        theirs,
+        bundle.preprocess(images[:1]),
+        tokens=reference.config.text_config.max_position_embeddings,
+    )
+    yield Check("logits against the model", gate.passes(difference), gate.explain(difference))
