@@ -53,7 +53,10 @@ class Engine(Protocol):
         ...
 
     def start(self, cross: Any, rows: int) -> Session:
-        """Begin a search of R = `rows` rows, a multiple of B; row r sees image r // (R // B)."""
+        """Begin a search of R = `rows` rows, a multiple of B; row r sees image r // (R // B).
+
+        An engine serves one search at a time: sessions that were started before may not go on.
+        """
         ...
 
 

@@ -174,5 +174,5 @@ def _plain(value: Any) -> Any:
     if array.dtype.kind in "US":
         return str(array)
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        return array.astype(np.float32, copy=False)
     return array

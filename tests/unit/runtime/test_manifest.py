@@ -1,0 +1,94 @@
+"""A bundle is what the export wrote, or it is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip_edge.artifact import read_json, write_json
+from blip_edge.errors import ArtifactError
+from blip_edge.runtime.manifest import graph_sha256, read_manifest
+from tests.unit.runtime import toy
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    for name in ("vision", "decoder"):
+        (tmp_path / f"{name}.onnx").write_bytes(name.encode())
+    return toy.write_bundle(tmp_path, "onnx", {n: f"{n}.onnx" for n in ("vision", "decoder")})
+
+
+def edit(bundle: Path, change: Change) -> None:
+    document = read_json(bundle / "manifest.json")
+    change(document)
+    write_json(bundle / "manifest.json", document)
+
+
+def test_a_manifest_is_read(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
+    assert (manifest.target, manifest.precision, manifest.tasks) == ("onnx", "fp32", ("caption",))
+    assert manifest.graph("vision").path == bundle / "vision.onnx"
+    assert manifest.graph("decoder").inputs["past_key_0"].shape == ("Q", 2, "P", 3)
+    assert manifest.cache.layers[0].head_dim == 3
+    assert manifest.generation.max_length == toy.LENGTH
+    with pytest.raises(ArtifactError, match="no text graph"):
+        manifest.graph("text")
+
+
+def test_a_changed_graph_is_named(bundle: Path) -> None:
+    (bundle / "decoder.onnx").write_bytes(b"decodex")
+    with pytest.raises(ArtifactError, match=r"decoder\.onnx was changed after export: sha256"):
+        read_manifest(bundle)
+    assert read_manifest(bundle, check=False).graph("decoder")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format_version=2), "format_version 2, this version reads 1"),
+        (lambda m: m.update(target="tflite"), "unknown target 'tflite'"),
+        (lambda m: m.pop("cache"), "'cache' is missing"),
+        (lambda m: m["decode"].pop("prompt_ids"), "'prompt_ids' is missing"),
+        (lambda m: m.update(graphs=[]), "wrong kind"),
+        (lambda m: m["graphs"]["vision"].update(file="../vision.onnx"), "leaves the folder"),
+        (lambda m: m.update(tokenizer="/etc/passwd"), "leaves the folder"),
+        (lambda m: m["graphs"]["vision"].update(file="v.onnx"), r"v\.onnx is missing"),
+    ],
+)
+def test_a_damaged_manifest_is_named(bundle: Path, change: Change, message: str) -> None:
+    edit(bundle, change)
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", ""])
+def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
+    (bundle / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        read_manifest(bundle)
+
+
+def test_a_digest_covers_everything_that_holds_a_graph(tmp_path: Path) -> None:
+    package = tmp_path / "vision.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    weights = {package: package / "Data" / "weight.bin"}
+    (tmp_path / "decoder.xml").write_text("<net/>")
+    weights[tmp_path / "decoder.xml"] = tmp_path / "decoder.bin"
+    for graph, file in weights.items():
+        file.write_bytes(b"1")
+        before = graph_sha256(graph)
+        file.write_bytes(b"2")
+        assert graph_sha256(graph) != before
+
+
+def test_openvino_weights_that_are_gone_are_named(tmp_path: Path) -> None:
+    for name in ("vision", "decoder"):
+        (tmp_path / f"{name}.xml").write_text("<net/>")
+        (tmp_path / f"{name}.bin").write_bytes(b"1")
+    toy.write_bundle(tmp_path, "openvino", {n: f"{n}.xml" for n in ("vision", "decoder")})
+    (tmp_path / "vision.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"vision\.bin is missing"):
+        read_manifest(tmp_path)
