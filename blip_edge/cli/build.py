@@ -30,7 +30,8 @@ def import_(
     ],
     output: options.Output,
     task: Annotated[
-        str | None, typer.Option("--task", help="What it is for; told by its weights if not given.")
+        Literal["caption", "retrieval", "pretrain"] | None,
+        typer.Option("--task", help="What it is for, if its config.json does not say."),
     ] = None,
     tokenizer: Annotated[
         Path | None,
@@ -44,7 +45,7 @@ def import_(
     """Take over pretrained BLIP weights as a model folder."""
     with Output(json=json, quiet=quiet) as out:
         import_extra("torch", "train")
-        from blip_edge.models import import_model
+        from blip_edge.models.importing import import_model
 
         import_model(source, output, task=task, tokenizer=tokenizer, force=force)
         out.folder(output)
@@ -136,6 +137,12 @@ def prune(
         float | None,
         typer.Option("--keep", metavar="SHARE", help="Share of heads and neurons that stay."),
     ] = None,
+    even: Annotated[
+        bool | None,
+        typer.Option(
+            "--even", metavar="", help="Cut alike in every layer; Hugging Face can then open it."
+        ),
+    ] = None,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -152,7 +159,7 @@ def prune(
         from blip_edge.distill import PruneRecipe
         from blip_edge.distill import prune as run
 
-        how = load(PruneRecipe, "distill", recipe, overrides(set_, keep=keep))
+        how = load(PruneRecipe, "distill", recipe, overrides(set_, keep=keep, even=even))
         run(model, data, output, how, seed=seed, force=force, progress=out.progress)
         out.folder(output)
         out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")

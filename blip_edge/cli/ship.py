@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from blip_edge.cli import options
-from blip_edge.cli.output import Output
+from blip_edge.cli.output import Output, table
 
 __all__ = ["app"]
 
@@ -96,5 +96,5 @@ def verify(
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.exporters import verify as run
 
-        found = run(bundle, against=against, progress=out.progress)
-        out.result(found)
+        found = run(bundle, against, progress=out.progress)
+        out.result(found, table([(check.name, f" {check.detail}") for check in found.checks]))

@@ -16,7 +16,7 @@ TINY_MODEL = (
     *("--set", "steps=2", "--set", "batch=4", "--set", "image_size=32", "--set", "patch_size=16"),
     *("--set", "vision_layers=1", "--set", "vision_width=16", "--set", "vision_heads=2"),
     *("--set", "text_layers=1", "--set", "text_width=16", "--set", "text_heads=2"),
-    *("--set", "vocab_size=80", "--set", "max_positions=32", "--set", "embed_dim=8"),
+    *("--set", "vocab_size=80", "--set", "max_positions=64", "--set", "embed_dim=8"),
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from blip_edge.cli.bars import listen
 from blip_edge.cli.output import Output, plain, table
 from tests.cli.conftest import TINY_WORLD
 from tests.conftest import Run
@@ -83,6 +84,24 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
 def test_columns_line_up_and_numbers_stand_right() -> None:
     text = table([("a", "1.5", "x"), ("bcd", "-", ""), ("e", "12.5", "y")], head=("n", "ms", ""))
     assert text == "n      ms\na     1.5  x\nbcd     -\ne    12.5  y"
+
+
+def test_a_log_file_gets_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("blip_edge.cli.bars._SECONDS_BETWEEN_LINES", 0.0)
+    with listen() as progress:
+        for step in progress.track(range(3), "training"):
+            progress.note(f"loss {3 - step}")
+        for _ in progress.track((), "nothing to do"):
+            pass
+        progress.say("done")
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 1 of 3, 0:00 left, loss 3",
+        "training: 2 of 3, 0:00 left, loss 2",
+        "training: 3 in 0:00, loss 1",
+        "done",
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")

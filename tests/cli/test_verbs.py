@@ -111,6 +111,17 @@ def test_quality_has_the_fields_names(run: Run, model: Path, data: Path) -> None
     assert {"CIDEr", "BLEU-4", "ROUGE-L"} <= found["metrics"].keys()
 
 
+def test_a_results_file_is_scored_without_a_model(run: Run, data: Path, tmp_path: Path) -> None:
+    rows = json.loads((data / "caption_test.json").read_text())
+    said = [{"image_id": row["image_id"], "caption": row["caption"][0]} for row in rows]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(said))
+    code, out, err = run("eval", "--predictions", results, "--data", data, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["metrics"]["BLEU-4"] == pytest.approx(100, abs=1e-3)
+    assert run("eval", "--data", data)[0] == 2
+
+
 @pytest.mark.parametrize("verb", ["data", "train", "distill", "prune", "quantize", "export"])
 def test_every_building_verb_has_defaults_to_print(run: Run, verb: str) -> None:
     code, out, err = run("recipe", verb)
