@@ -4,6 +4,7 @@
 alone imports neither numpy nor torch; `load` is fetched when it is first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name == "load":
-        from blip_edge.runtime.load import load
-
-        return load
+        return import_module("blip_edge.runtime.load").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
