@@ -140,7 +140,7 @@ def prune(
     even: Annotated[
         bool | None,
         typer.Option(
-            "--even", metavar="", help="Cut alike in every layer; Hugging Face can then open it."
+            "--even", metavar="", help="Cut the same share of every layer, wherever it hurts."
         ),
     ] = None,
     recipe: options.Recipe = None,

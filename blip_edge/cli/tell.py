@@ -37,15 +37,15 @@ def _model(facts: Mapping[str, Any]) -> Rows:
     ]
     if facts.get("quantization"):
         rows.append(("quantized", "yes, layer by layer in quantization.json"))
-    return rows + _metrics(facts.get("metrics"))
+    return rows + _quality(facts.get("metrics"))
 
 
 def _tower(sizes: Mapping[str, Any], first: str, key: str) -> str:
-    heads = _span(sizes["num_attention_heads"])
+    layers, heads = sizes["num_hidden_layers"], _span(sizes["num_attention_heads"])
     return (
         first.format(sizes[key])
-        + f"{sizes['num_hidden_layers']} layers {sizes['hidden_size']} wide, "
-        + f"{heads} heads, {_span(sizes['intermediate_size'])} neurons"
+        + f"{layers} layer{'' if layers == 1 else 's'} {sizes['hidden_size']} wide, "
+        + f"{heads} head{'' if heads == '1' else 's'}, {_span(sizes['intermediate_size'])} neurons"
     )
 
 
@@ -62,7 +62,7 @@ def _bundle(facts: Mapping[str, Any]) -> Rows:
         ops = graph.get("ops") or {}
         share = f", {ops['int8']} operators in int8" if ops.get("int8") else ""
         rows.append((name, f"{graph['file']}, {size_text(graph['bytes'], 'B')}{share}"))
-    rows += _metrics(facts.get("quality"))
+    rows += _quality(facts.get("quality"))
     for record in facts["latency"]:
         if record.get("p50_ms") is not None:
             machine = (record.get("device") or {}).get("cpu", "unknown machine")
@@ -91,16 +91,21 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
 }
 
 
-def _metrics(document: object) -> Rows:
-    """Every number of a metrics document, named by its path."""
-    found: Rows = []
-    if isinstance(document, Mapping):
-        for key, value in document.items():
-            if isinstance(value, Mapping):
-                found += [(f"{key} {name}".strip(), number) for name, number in _metrics(value)]
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                found.append((str(key), f"{value:.4g}"))
-    return found
+def _quality(document: Mapping[str, Any] | None) -> Rows:
+    """A model's metrics.json, or the one metric that a bundle's manifest carries."""
+    if not document:
+        return []
+    metrics, before = document.get("metrics") or {}, document.get("float")
+    if "name" in document:
+        metrics, before = {document["name"]: document.get("int8")}, {document["name"]: before}
+    where = f"on {document['split']} ({document['items']})" if "split" in document else ""
+    rows = []
+    for name, value in metrics.items():
+        if isinstance(value, int | float):
+            was = (before or {}).get(name)
+            unquantized = f", in float {was:.4g}" if isinstance(was, int | float) else ""
+            rows.append((name, f"{value:.4g} {where}".rstrip() + unquantized))
+    return rows
 
 
 def _made_by(chain: list[Mapping[str, Any]]) -> Rows:
