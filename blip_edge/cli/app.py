@@ -29,8 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
-        "blip-edge quickstart -o runs/first",
-        "blip-edge caption runs/first/onnx-int8 photo.jpg",
+        "blip-edge quickstart -o runs/quickstart",
+        "blip-edge caption runs/quickstart/onnx photo.jpg",
         "[dim]Exit codes: 0 done, 1 a bug of ours, 2 flags and recipe keys, 3 a folder or file, "
         "4 a missing extra, 5 worse than the tolerance, 130 interrupted. "
         "BLIP_EDGE_DEBUG=1 shows tracebacks.[/dim]",

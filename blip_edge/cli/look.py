@@ -14,7 +14,7 @@ app = typer.Typer()
 
 
 @app.command(
-    rich_help_panel="Look", epilog=options.examples("blip-edge inspect runs/first/student")
+    rich_help_panel="Look", epilog=options.examples("blip-edge inspect runs/quickstart/student")
 )
 def inspect(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Any folder a verb wrote.")],

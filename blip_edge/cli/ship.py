@@ -16,8 +16,8 @@ app = typer.Typer()
 @app.command(
     rich_help_panel="Ship",
     epilog=options.examples(
-        "blip-edge export runs/first/quantized --target onnx -o runs/first/onnx-int8",
-        "blip-edge export runs/first/student --target coreml --precision fp16 -o phone",
+        "blip-edge export runs/quickstart/int8 --target onnx -o bundle",
+        "blip-edge export runs/quickstart/student --target coreml --precision fp16 -o phone",
     ),
 )
 def export(
@@ -77,8 +77,8 @@ def export(
 @app.command(
     rich_help_panel="Ship",
     epilog=options.examples(
-        "blip-edge verify runs/first/onnx-int8",
-        "blip-edge verify runs/first/onnx-int8 --against runs/first/student",
+        "blip-edge verify runs/quickstart/onnx",
+        "blip-edge verify runs/quickstart/onnx --against runs/quickstart/int8",
     ),
 )
 def verify(

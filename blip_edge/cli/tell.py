@@ -79,8 +79,29 @@ def _data(facts: Mapping[str, Any]) -> Rows:
 
 
 def _run(facts: Mapping[str, Any]) -> Rows:
+    from blip_edge.benchmarks.report import verdict
+
     summary = facts["summary"]
-    return [(key, str(value)) for key, value in summary.items() if isinstance(value, str | int)]
+    rows = [(name, _stage(row)) for name, row in summary.get("stages", {}).items()]
+    rows += [(name, _stage(row)) for name, row in summary.get("bundles", {}).items()]
+    rows.append(("in short", verdict(summary)))
+    rows += [(key, str(summary[key])) for key in ("report",) if key in summary]
+    if "seconds" in summary:
+        rows.append(("took", f"{summary['seconds'] / 60:.1f} minutes"))
+    return rows
+
+
+def _stage(row: Mapping[str, Any]) -> str:
+    """One model or bundle of a run, with what was measured of it."""
+    parts = [str(row["precision"])] if "precision" in row else []
+    if "parameters" in row:
+        parts.append(f"{size_text(row['parameters'])} parameters")
+    if "bytes" in row:
+        parts.append(size_text(row["bytes"], "B"))
+    parts += [f"{key} {row[key]:.4g}" for key in ("CIDEr", "truth") if row.get(key) is not None]
+    if row.get("p50_ms") is not None:
+        parts.append(f"{row['p50_ms']:.1f} ms a caption")
+    return ", ".join(parts)
 
 
 _TELLERS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {

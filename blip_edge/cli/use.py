@@ -40,8 +40,8 @@ _MaxLength = Annotated[
 @app.command(
     rich_help_panel="Use",
     epilog=options.examples(
-        "blip-edge caption runs/first/onnx-int8 cat.jpg dog.jpg",
-        "blip-edge caption runs/first/onnx-int8 photos/*.jpg --beams 1 --json",
+        "blip-edge caption runs/quickstart/onnx cat.jpg dog.jpg",
+        "blip-edge caption runs/quickstart/onnx photos/*.jpg --beams 1 --json",
     ),
 )
 def caption(
@@ -102,7 +102,7 @@ def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
     "eval",
     rich_help_panel="Use",
     epilog=options.examples(
-        "blip-edge eval runs/first/onnx-int8 --data runs/first/data",
+        "blip-edge eval runs/quickstart/onnx --data runs/quickstart/data",
         "blip-edge eval --predictions results.json --data data/coco --split val --json",
     ),
 )
@@ -159,8 +159,8 @@ def evaluate(
 @app.command(
     rich_help_panel="Use",
     epilog=options.examples(
-        "blip-edge bench runs/first/onnx-fp32 runs/first/onnx-int8",
-        "blip-edge bench runs/first/onnx-int8 --threads 1 --set seconds=60 -o latency.json",
+        "blip-edge bench runs/quickstart/onnx-teacher runs/quickstart/onnx",
+        "blip-edge bench runs/quickstart/onnx --threads 1 --set seconds=60 -o latency.json",
     ),
 )
 def bench(
@@ -234,7 +234,7 @@ def _number(value: float | None) -> str:
 
 @app.command(
     rich_help_panel="Use",
-    epilog=options.examples("blip-edge report runs/first -o report.html"),
+    epilog=options.examples("blip-edge report runs/quickstart -o report.html"),
 )
 def report(
     runs: Annotated[

@@ -109,9 +109,12 @@ def test_debugging_brings_the_traceback_back(run: Run, monkeypatch: pytest.Monke
         run("inspect", "missing")
 
 
-@pytest.mark.parametrize("verb", ["train", "distill", "prune", "quantize", "export", "import"])
+@pytest.mark.parametrize(
+    "verb", ["quickstart", "train", "distill", "prune", "quantize", "export", "import"]
+)
 def test_without_torch_the_extra_is_named(verb: str, tmp_path: Path) -> None:
     argv = {
+        "quickstart": [],
         "train": ["--data", "d"],
         "import": ["m"],
         "export": ["m", "--target", "onnx"],

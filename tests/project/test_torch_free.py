@@ -46,8 +46,3 @@ for floor in ("runtime", "data", "metrics", "evaluation", "benchmarks", "cli"):
 """
     done = without(OPTIONAL, program)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_quickstart_is_described_without_torch() -> None:
-    done = without(TRAINING, "import blip_edge.quickstart")
-    assert done.returncode == 0, done.stderr
