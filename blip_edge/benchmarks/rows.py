@@ -16,7 +16,7 @@ from blip_edge.benchmarks.stats import drift, summarise
 from blip_edge.benchmarks.stopwatch import COLUMNS, TIMES
 from blip_edge.benchmarks.workers import Sample
 from blip_edge.errors import ArtifactError
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.runtime.manifest import read_manifest
 
 __all__ = ["BundleFacts", "Timed", "bundle_facts", "make_record", "note_latency"]

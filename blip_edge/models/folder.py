@@ -10,7 +10,7 @@ from blip_edge.models.config import BlipConfig
 from blip_edge.models.quantized import Quantization, apply_quantization
 from blip_edge.models.weights import load_state, read_weights, save_weights
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["Model", "load_model", "save_model"]

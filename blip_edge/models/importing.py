@@ -22,7 +22,7 @@ from blip_edge.models.config import BlipConfig
 from blip_edge.models.folder import Model, save_model
 from blip_edge.models.weights import load_state, read_weights
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["import_model"]

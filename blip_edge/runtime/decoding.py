@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.runtime.engine import F32, I32, Session
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 
 __all__ = ["Hypothesis", "beam_search", "greedy_search", "log_softmax", "search"]
 

@@ -12,7 +12,7 @@ from blip_edge.errors import UsageError
 from blip_edge.preprocess import Preprocess
 from blip_edge.runtime.decoding import Hypothesis, search
 from blip_edge.runtime.engine import F32, I32, Engine, Limited
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["Caption", "EdgeModel", "Picture"]

@@ -16,9 +16,6 @@ from blip_edge.training.recipe import Optimisation
 
 __all__ = ["fit", "learning_rate_factor", "total_steps"]
 
-import os
-
-BETAS = eval(os.environ.get("BETAS", "(0.9,0.999)"))
 _LOGGED = 50
 """How many points of the loss curve are kept."""
 

@@ -17,7 +17,7 @@ from blip_edge.models.config import Architecture, BlipConfig, TextConfig, Vision
 from blip_edge.models.folder import Model, load_model, save_model
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer, clean_caption
 from blip_edge.training.batches import CaptionBatches
 from blip_edge.training.loop import fit, total_steps

@@ -24,7 +24,7 @@ from blip_edge.models.quantized import (
     weight_bytes,
 )
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 # float32 sums in another order.

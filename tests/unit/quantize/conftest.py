@@ -12,7 +12,7 @@ from blip_edge.artifact import write_json
 from blip_edge.models import BlipConfig, Model, TextConfig, VisionConfig, build
 from blip_edge.models.folder import save_model
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 WORDS = ["a red circle over a blue square", "two green triangles", "nothing under a white star"]

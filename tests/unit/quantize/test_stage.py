@@ -15,6 +15,7 @@ from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 from blip_edge.models import Model, build
 from blip_edge.models.folder import load_model, save_model
 from blip_edge.models.quantized import Quantization, QuantizedLinear, quantizable_layers
+from blip_edge.progress import SILENT
 from blip_edge.quantize import Measure, QuantizeRecipe, quantize
 from blip_edge.recipe import load
 
@@ -109,6 +110,22 @@ def test_it_measures_with_the_projects_own_evaluation(
 ) -> None:
     metric = Quantization.load(run(model, data, tmp_path / "out", None, tolerance=1.0)).metric
     assert metric is not None and math.isfinite(metric["float"]) and metric["items"] == 4
+
+
+def test_a_tolerance_that_a_few_captions_use_up_is_warned_of(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+
+    class Heard(type(SILENT)):  # type: ignore[misc]
+        def say(self, text: str) -> None:
+            heard.append(text)
+
+    for tolerance in (0.0, 0.5, 2.0):
+        recipe = QuantizeRecipe(**FAST, sensitivity="none", tolerance=tolerance)
+        quantize(model, data, tmp_path / str(tolerance), recipe, progress=Heard(), measure=steady)
+    warnings = [line for line in heard if line.startswith("warning")]
+    assert len(warnings) == 1 and "on 4 pictures" in warnings[0] and "50.00%" in warnings[0]
 
 
 def test_the_test_split_is_never_opened(model: Path, data: Path, tmp_path: Path) -> None:

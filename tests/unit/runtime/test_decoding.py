@@ -17,7 +17,7 @@ from blip_edge.runtime.decoding import (
     search,
 )
 from blip_edge.runtime.engine import F32, I32
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 
 EOS, PAD, BOS = 1, 0, 2
 GENERATION = Generation(
