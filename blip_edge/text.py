@@ -5,6 +5,7 @@ image-grounded encoder, `[DEC]` for the decoder (paper section 3.1).
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
@@ -44,6 +45,7 @@ class Tokenizer:
     ) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self.pad, self.unk, self.cls, self.sep, self.dec, self.enc = (
             self._id(token, source)
             for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "[ENC]")
@@ -79,16 +81,21 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
-        """Learn at most `vocab_size` word pieces from `texts`, [DEC] and [ENC] coming last."""
-        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        _dress(tokenizer)
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size - len(_BLIP_TOKENS),
-            special_tokens=list(_BERT_TOKENS),
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(texts, trainer)
-        return cls(_finish(tokenizer))
+        """Take at most `vocab_size` word pieces from `texts`, [DEC] and [ENC] coming last.
+
+        The pieces are every character, so that no word of known letters is unknown, and then the
+        most frequent words whole, ties in alphabetical order: the same texts give the same ids,
+        which the training in `tokenizers` does not promise.
+        """
+        splitter = _dressed(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+        words = Counter(word for text in texts for word in _split(splitter, text))
+        characters = sorted({character for word in words for character in word})
+        pieces = [*_BERT_TOKENS, *characters, *(f"##{character}" for character in characters)]
+        room = max(0, vocab_size - len(pieces) - len(_BLIP_TOKENS))
+        whole = [word for word in words if len(word) > 1]
+        pieces += sorted(whole, key=lambda word: (-words[word], word))[:room]
+        vocab = {piece: number for number, piece in enumerate(pieces)}
+        return cls(_finish(_dressed(models.WordPiece(vocab, unk_token="[UNK]"))))
 
     @classmethod
     def from_vocab(cls, path: Path) -> Self:
@@ -98,16 +105,16 @@ class Tokenizer:
             ArtifactError: the file is missing or is no BERT vocabulary.
         """
         try:
-            words = Path(path).read_text(encoding="utf-8").splitlines()
+            with Path(path).open(encoding="utf-8") as file:
+                # Not splitlines: it also splits at characters that are words of a vocabulary.
+                words = [line.rstrip("\n") for line in file]
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{path} cannot be read as a vocabulary: {error}") from None
         vocab = {word: number for number, word in enumerate(words)}
         missing = [token for token in _BERT_TOKENS if token not in vocab]
         if missing:
             raise ArtifactError(f"{path} is not a BERT vocabulary: no {', '.join(missing)}")
-        tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-        _dress(tokenizer)
-        return cls(_finish(tokenizer))
+        return cls(_from_words(vocab))
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
@@ -159,19 +166,38 @@ class Tokenizer:
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
 
 
-def _dress(tokenizer: tokenizers.Tokenizer) -> None:
-    """Give a bare WordPiece model BERT's lower-casing, splitting and joining."""
+def _characters(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str]:
+    """The characters of `texts` as pieces, in alphabetical order: at the start, then inside."""
+    normalise = tokenizer.normalizer.normalize_str
+    split = tokenizer.pre_tokenizer.pre_tokenize_str
+    words = {word for text in texts for word, _ in split(normalise(text))}
+    inside = sorted({letter for word in words for letter in word[1:]})
+    return [*sorted(set("".join(words))), *(f"##{letter}" for letter in inside)]
+
+
+def _from_words(vocab: dict[str, int]) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    _dress(tokenizer)
+    return _finish(tokenizer)
+
+
+def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:
+    """A WordPiece model with BERT's lower-casing, splitting and joining around it."""
+    tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _split(tokenizer: tokenizers.Tokenizer, text: str) -> list[str]:
+    assert tokenizer.normalizer is not None and tokenizer.pre_tokenizer is not None
+    pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    return [word for word, _ in pieces]
 
 
 def _finish(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     tokenizer.add_special_tokens([*_BERT_TOKENS, *_BLIP_TOKENS])
-    sep, cls = (
-        ("[SEP]", tokenizer.token_to_id("[SEP]")),
-        ("[CLS]", tokenizer.token_to_id("[CLS]")),
-    )
-    assert sep[1] is not None and cls[1] is not None  # both were just added
-    tokenizer.post_processor = processors.BertProcessing(sep, cls)
+    ends = {token: tokenizer.token_to_id(token) or 0 for token in ("[SEP]", "[CLS]")}
+    tokenizer.post_processor = processors.BertProcessing(*ends.items())
     return tokenizer
