@@ -5,7 +5,6 @@ image-grounded encoder, `[DEC]` for the decoder (paper section 3.1).
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
@@ -81,21 +80,23 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
-        """Take at most `vocab_size` word pieces from `texts`, [DEC] and [ENC] coming last.
+        """Learn at most `vocab_size` word pieces from `texts`, [DEC] and [ENC] coming last.
 
-        The pieces are every character, so that no word of known letters is unknown, and then the
-        most frequent words whole, ties in alphabetical order: the same texts give the same ids,
-        which the training in `tokenizers` does not promise.
+        The same texts give the same ids. Single characters are always kept, so a `vocab_size`
+        smaller than their number is exceeded.
         """
-        splitter = _dressed(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
-        words = Counter(word for text in texts for word in _split(splitter, text))
-        characters = sorted({character for word in words for character in word})
-        pieces = [*_BERT_TOKENS, *characters, *(f"##{character}" for character in characters)]
-        room = max(0, vocab_size - len(pieces) - len(_BLIP_TOKENS))
-        whole = [word for word in words if len(word) > 1]
-        pieces += sorted(whole, key=lambda word: (-words[word], word))[:room]
-        vocab = {piece: number for number, piece in enumerate(pieces)}
-        return cls(_finish(_dressed(models.WordPiece(vocab, unk_token="[UNK]"))))
+        texts = list(texts)
+        bare = _dressed(models.WordPiece(unk_token="[UNK]"))
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size - len(_BLIP_TOKENS),
+            # The library numbers characters inside words in the order of a hash map, another one
+            # in every process; those that are announced keep the order they are announced in.
+            special_tokens=[*_BERT_TOKENS, *_characters(bare, texts)],
+            show_progress=False,
+        )
+        bare.train_from_iterator(texts, trainer)
+        # Only the vocabulary: in a tokenizer of its own "##a" is a piece and no special token.
+        return cls(_from_words(bare.get_vocab(with_added_tokens=False)))
 
     @classmethod
     def from_vocab(cls, path: Path) -> Self:
@@ -166,6 +167,15 @@ class Tokenizer:
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
 
 
+def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:
+    """A WordPiece model with BERT's lower-casing, splitting and joining around it."""
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
 def _characters(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str]:
     """The characters of `texts` as pieces, in alphabetical order: at the start, then inside."""
     normalise = tokenizer.normalizer.normalize_str
@@ -176,24 +186,7 @@ def _characters(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> list[s
 
 
 def _from_words(vocab: dict[str, int]) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    _dress(tokenizer)
-    return _finish(tokenizer)
-
-
-def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:
-    """A WordPiece model with BERT's lower-casing, splitting and joining around it."""
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
-
-
-def _split(tokenizer: tokenizers.Tokenizer, text: str) -> list[str]:
-    assert tokenizer.normalizer is not None and tokenizer.pre_tokenizer is not None
-    pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
-    return [word for word, _ in pieces]
+    return _finish(_dressed(models.WordPiece(vocab, unk_token="[UNK]")))
 
 
 def _finish(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
