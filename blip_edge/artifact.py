@@ -68,9 +68,15 @@ def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
         draft = Path(folder) / output.name
         draft.mkdir()  # the scratch folder itself has mode 0700, which the output must not inherit
         yield draft
+        replaced = Path(folder) / "replaced"
         if output.exists():
-            output.rename(Path(folder) / "replaced")
-        draft.rename(output)
+            output.rename(replaced)
+        try:
+            draft.rename(output)
+        except OSError as error:
+            if replaced.exists():
+                replaced.rename(output)
+            raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def reject(output: Path) -> Path:
@@ -113,7 +119,11 @@ def inside(folder: Path, relative: str) -> Path:
     path = Path(folder) / relative
     # Text first, then the file system: a link inside the folder may not lead out of it either.
     climbs = Path(relative).is_absolute() or ".." in Path(relative).parts
-    if climbs or not path.resolve().is_relative_to(Path(folder).resolve()):
+    try:
+        stays = not climbs and path.resolve().is_relative_to(Path(folder).resolve())
+    except (ValueError, RuntimeError, OSError) as error:  # a null byte, links in a circle
+        raise ArtifactError(f"{folder}: {relative!r} is not a path: {error}") from None
+    if not stays:
         raise ArtifactError(
             f"{folder}: the path {relative!r} leaves the folder; it is not followed"
         )
@@ -132,6 +142,8 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} is missing") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise ArtifactError(f"{path} is not valid JSON: it is nested too deeply") from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
 

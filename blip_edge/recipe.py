@@ -7,6 +7,7 @@ in a checkout beside the package under the stage's folder, in a wheel under `bli
 
 import dataclasses
 import inspect
+import json
 import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # JSON's escapes are TOML's; only DEL is left, which TOML wants escaped too.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
