@@ -10,15 +10,15 @@ from blip_edge.exporters.recipe import ExportRecipe
 
 if TYPE_CHECKING:
     from blip_edge.exporters.stage import export
-    from blip_edge.exporters.verify import Check, Verification, verify
+    from blip_edge.exporters.verification import Check, Verification, verify
 
 __all__ = ["Check", "ExportRecipe", "Verification", "export", "verify"]
 
 _HOMES = {
-    "Check": "verify",
-    "Verification": "verify",
+    "Check": "verification",
+    "Verification": "verification",
     "export": "stage",
-    "verify": "verify",
+    "verify": "verification",
 }
 
 

@@ -6,6 +6,7 @@ runtime understands, over weights that the file holds as int8. Whether a runtime
 in 8 bits is another matter: see `operators`.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,9 +83,14 @@ def _dynamic_shapes(graph: Graph) -> tuple[object, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside torch, notes on shared axis names
-        yield
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations in torch, notes on shared axis names
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """A tiny captioner whose weights are large enough that a mistake shows, float and in 8 bits."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from blip_edge.artifact import Provenance, write_provenance
+from blip_edge.exporters import ExportRecipe, export
+from blip_edge.exporters.recipe import ExportTarget
 from blip_edge.models import BlipConfig, Model, TextConfig, VisionConfig, build, save_model
 from blip_edge.models.quantized import LayerDecision, Quantization, quantizable_layers
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.generation import Generation
+from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 TEXTS = (
@@ -126,3 +130,25 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = save(tmp_path_factory.mktemp("models") / "quantized", lively_model())
     calibrated(lively_model()).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`exported(model, target, **recipe)`: a bundle, made once for all tests."""
+    root = tmp_path_factory.mktemp("bundles")
+    done: dict[str, Path] = {}
+
+    def export_once(model: Path, target: ExportTarget, **recipe: Any) -> Path:
+        name = "-".join([model.name, target, *map(str, recipe.values())])
+        if name not in done:
+            done[name] = export(
+                model, root / name, target=target, recipe=ExportRecipe(golden=2, **recipe)
+            )
+        return done[name]
+
+    return export_once
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
