@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,6 @@ def test_what_transformers_cannot_hold_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def _manifest(bundle: Path) -> dict[str, object]:
-    document: dict[str, object] = json.loads((bundle / "manifest.json").read_text())
+def _manifest(bundle: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
     return document
