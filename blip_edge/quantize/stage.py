@@ -32,6 +32,8 @@ from blip_edge.training.stage import provenance
 __all__ = ["Measure", "decide", "quantize"]
 
 _SPLIT, _METRIC = "val", "CIDEr"
+# A tolerance should be worth at least so many captions, or it judges chance.
+_CAPTIONS = 5
 
 
 def quantize(
@@ -71,11 +73,12 @@ def quantize(
     original, dataset = _captioner(Path(model)), Dataset.open(data)
     with writing(output, force=force) as draft:
         save_model(draft, original)
+        items = _items(dataset, recipe, progress)
         seen = _look(original, dataset, recipe, seed, progress)
         layers = decide(original, seen, recipe, progress=progress)
         trial = Trial(draft, layers, measure or _cider(data, recipe, progress), recipe, progress)
         outcome = trial.run()
-        quantization = _describe(original, dataset, seen, outcome, recipe)
+        quantization = _describe(original, dataset, seen, outcome, recipe, items)
         quantization.save(draft)
         _write_metrics(draft, quantization)
         write_card(draft, Path(model), quantization)
@@ -149,6 +152,19 @@ def _look(
     return decode(model, pixels, batch=recipe.batch, progress=progress)
 
 
+def _items(dataset: Dataset, recipe: QuantizeRecipe, progress: Progress) -> int:
+    """How many pictures the metric is measured on, with a word when they are too few."""
+    if not recipe.eval_items:
+        return 0
+    items = min(recipe.eval_items, len(dataset.captions(_SPLIT)))
+    if 0 < items * recipe.tolerance < _CAPTIONS:
+        progress.say(
+            f"warning: on {items} pictures a few changed captions cost more than the tolerance of "
+            f"{recipe.tolerance:.2%}, whatever the layers do; measure on more"
+        )
+    return items
+
+
 def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
     def measure(folder: Path) -> float:
         found = evaluate(
@@ -167,12 +183,16 @@ def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
 
 
 def _describe(
-    model: Model, dataset: Dataset, seen: list[Seen], outcome: Outcome, recipe: QuantizeRecipe
+    model: Model,
+    dataset: Dataset,
+    seen: list[Seen],
+    outcome: Outcome,
+    recipe: QuantizeRecipe,
+    items: int,
 ) -> Quantization:
     """What was decided; `model` computes in 8 bits afterwards."""
     samples, observed, metric = sum(len(part.pixels) for part in seen), recipe.observer, None
     if outcome.metric is not None:
-        items = min(recipe.eval_items, len(dataset.captions(_SPLIT)))
         metric = {"name": _METRIC, "split": _SPLIT, "items": items, **outcome.metric}
     quantization = Quantization(
         mode=recipe.mode,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blip_edge.errors import ArtifactError
+from blip_edge.generation import Generation
 from blip_edge.models import Blip, BlipConfig, Model, TextConfig, VisionConfig, build
 from blip_edge.models.folder import load_model, save_model
 from blip_edge.models.quantized import (
@@ -24,7 +25,6 @@ from blip_edge.models.quantized import (
     weight_bytes,
 )
 from blip_edge.preprocess import Preprocess
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 # float32 sums in another order.
