@@ -17,12 +17,12 @@ from torch import Tensor
 from blip_edge import __version__
 from blip_edge.artifact import Provenance, read_json, sha256_file, write_provenance, writing
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.generation import Generation
 from blip_edge.models.blip import build
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.folder import Model, save_model
 from blip_edge.models.weights import load_state, read_weights
 from blip_edge.preprocess import Preprocess
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["import_model"]
@@ -98,8 +98,8 @@ def _fitted(config: BlipConfig, words: Tokenizer, source: Path) -> BlipConfig:
             f"{source}: the model embeds {text.vocab_size} words, the vocabulary has "
             f"{words.vocab_size}; give the one it was trained with: --tokenizer vocab.txt"
         )
-    ids = {"bos_token_id": words.dec, "pad_token_id": words.pad, "sep_token_id": words.sep}
-    return replace(config, text_config=replace(text, **ids))
+    text = replace(text, bos_token_id=words.dec, pad_token_id=words.pad, sep_token_id=words.sep)
+    return replace(config, text_config=text)
 
 
 def _weights(source: Path) -> tuple[Path, dict[str, Tensor]]:
