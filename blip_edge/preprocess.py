@@ -21,6 +21,15 @@ __all__ = ["MAX_PIXELS", "Preprocess", "open_image"]
 # Twice Pillow's own warning threshold: beyond it a small file can claim any amount of memory.
 MAX_PIXELS = 178_956_970
 
+# What a processor of Hugging Face's may leave out or add, and BLIP's does or does not.
+_STEPS = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "do_convert_rgb": True,
+    "do_center_crop": False,
+}
+
 
 def open_image(path: Path | str) -> Image.Image:
     """The picture in `path`, decoded, as RGB.
@@ -30,6 +39,8 @@ def open_image(path: Path | str) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            # Of sizes, which are checked below, and of transparent palettes and broken EXIF.
+            warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -39,7 +50,9 @@ def open_image(path: Path | str) -> Image.Image:
         raise ArtifactError(f"{path}: there is no such picture") from None
     except Image.DecompressionBombError:
         raise ArtifactError(f"{path}: over {MAX_PIXELS:,} pixels are too many") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's readers raise all three
+    except ArtifactError:
+        raise
+    except Exception as error:  # on damaged files Pillow's readers raise whatever comes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path}: cannot be decoded as a picture ({reason})") from None
 
@@ -103,6 +116,11 @@ class Preprocess:
             raise ArtifactError(f"{source}: BLIP takes square pictures, not {height}x{width}")
         if config.get("resample", 3) != Image.Resampling.BICUBIC:
             raise ArtifactError(f"{source}: resample {config['resample']} is not bicubic (3)")
+        for key, fixed in _STEPS.items():
+            if config.get(key, fixed) is not fixed:
+                raise ArtifactError(f"{source}: BLIP takes {key} {fixed}, not {config[key]}")
+        if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
+            raise ArtifactError(f"{source}: rescale_factor {config['rescale_factor']}, not 1/255")
         if len(mean) != 3 or len(std) != 3:
             raise ArtifactError(f"{source}: image_mean and image_std need three channels each")
         return cls(size=height, mean=mean, std=std)
