@@ -42,13 +42,16 @@ class _Bars:
     def track(
         self, items: Iterable[T], description: str, *, total: int | None = None
     ) -> Iterator[T]:
+        length = _length(items, total)
         live = self._live = self._live or _new_bars()
-        task = live.add_task(description, total=_length(items, total), note="")
+        task = live.add_task(description, total=length, note="")
         self._tasks.append(task)
         try:
-            for item in items:
+            for done, item in enumerate(items, start=1):
                 yield item
-                live.advance(task)
+                # A total can be a guess; a bar that overshot has nothing left to promise.
+                overshot = length is not None and done > length
+                live.update(task, completed=done, total=None if overshot else length)
         finally:
             self._tasks.remove(task)
             if not self._tasks:
@@ -127,7 +130,7 @@ class _Lines:
 
 
 def _running(description: str, done: int, length: int | None, seconds: float) -> str:
-    if length is None:
+    if length is None or done > length:  # a total can be a guess
         return f"{description}: {done}, {_clock(seconds)}"
     left = seconds / done * (length - done)
     return f"{description}: {done} of {length}, {_clock(left)} left"

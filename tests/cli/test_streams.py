@@ -95,11 +95,15 @@ def test_a_log_file_gets_a_line_now_and_then(
             progress.note(f"loss {3 - step}")
         for _ in progress.track((), "nothing to do"):
             pass
+        for _ in progress.track(range(2), "timing", total=1):
+            pass
         progress.say("done")
     assert capsys.readouterr().err.splitlines() == [
         "training: 1 of 3, 0:00 left, loss 3",
         "training: 2 of 3, 0:00 left, loss 2",
         "training: 3 in 0:00, loss 1",
+        "timing: 2, 0:00",
+        "timing: 2 in 0:00",
         "done",
     ]
 
