@@ -1,11 +1,13 @@
 """A MODEL folder to one that `transformers` opens, proved by opening it."""
 
 import shutil
+import time
 from pathlib import Path
 
 import torch
 
-from blip_edge.artifact import writing
+from blip_edge import __version__
+from blip_edge.artifact import Provenance, sha256_folder, write_provenance, writing
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.models.folder import Model, load_model, save_model
 from blip_edge.models.quantized import Quantization
@@ -22,6 +24,7 @@ def export_huggingface(model: Path, output: Path, *, force: bool = False) -> Pat
         ArtifactError: the classes of `transformers` cannot hold this model, or it is quantized.
         MissingExtraError: transformers is not installed.
     """
+    started = time.monotonic()
     transformers = import_extra("transformers", "train")
     loaded = load_model(model)
     config = loaded.config
@@ -40,6 +43,15 @@ def export_huggingface(model: Path, output: Path, *, force: bool = False) -> Pat
             shutil.copyfile(model / _README, draft / _README)
         opened = getattr(transformers, config.architecture).from_pretrained(draft)
         _compare(loaded, opened.eval(), model)
+        parent = {"path": str(model), "sha256": sha256_folder(model)}
+        seconds = round(time.monotonic() - started, 2)
+        told = {"target": "huggingface"}
+        write_provenance(
+            draft,
+            Provenance(
+                verb="export", recipe=told, parents=[parent], version=__version__, seconds=seconds
+            ),
+        )
     return output
 
 

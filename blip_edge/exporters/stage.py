@@ -1,6 +1,8 @@
 """`export`: a MODEL folder to a BUNDLE that was measured before it is there."""
 
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -9,7 +11,16 @@ from PIL import Image
 from torch import nn
 
 from blip_edge import __version__
-from blip_edge.artifact import folder_bytes, reject, sha256_file, sha256_folder, write_json, writing
+from blip_edge.artifact import (
+    Provenance,
+    folder_bytes,
+    reject,
+    sha256_file,
+    sha256_folder,
+    write_json,
+    write_provenance,
+    writing,
+)
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 from blip_edge.exporters.card import card
 from blip_edge.exporters.coreml import write_coreml
@@ -79,6 +90,7 @@ def export(
     model, output = Path(model), Path(output)
     if target == "huggingface":
         return export_huggingface(model, output, force=force)
+    started = time.monotonic()
     precision = _precision(model, target, recipe)
     with writing(output, force=force) as draft:
         reference = reference_model(model, target, precision)
@@ -93,6 +105,8 @@ def export(
         found = _measure(draft, reference, graphs, images, recipe=recipe, precision=precision)
         _finish(draft, document, found, name=output.name)
         write_golden(draft, edge_model(reference), images)
+        told = {"target": target, "seed": seed, **asdict(recipe), "precision": precision}
+        write_provenance(draft, _provenance(model, told, document, started))
     if found.problems:
         kept = reject(output)
         more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
@@ -202,11 +216,30 @@ def _document(
             "layers": [vars(layer) for layer in layers],
             "static": static and {"rows": static.rows, "length": static.length},
         },
-        "quality": quantization and quantization.metric,
+        "quality": _quality(quantization),
         "notes": [_WEIGHT_ONLY] if (target, precision) == ("coreml", "int8") else [],
         "source": {"model_sha256": sha256_folder(model), "versions": _versions()},
         "latency": [],
     }
+
+
+def _quality(quantization: Quantization | None) -> dict[str, Any] | None:
+    """The metric that `quantize` measured, in float and in 8 bits, and on what."""
+    if quantization is None or quantization.metric is None:
+        return None
+    return {**quantization.metric, "data": quantization.data}
+
+
+def _provenance(
+    model: Path, told: dict[str, Any], document: dict[str, Any], started: float
+) -> Provenance:
+    return Provenance(
+        verb="export",
+        recipe=told,
+        parents=[{"path": str(model), "sha256": document["source"]["model_sha256"]}],
+        version=__version__,
+        seconds=round(time.monotonic() - started, 2),
+    )
 
 
 def _graph_row(graph: Graph, target: str, quantization: Quantization | None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from blip_edge.artifact import Provenance, write_provenance
 from blip_edge.exporters import ExportRecipe, export
 from blip_edge.exporters.recipe import ExportTarget
+from blip_edge.generation import Generation
 from blip_edge.models import BlipConfig, Model, TextConfig, VisionConfig, build, save_model
 from blip_edge.models.quantized import LayerDecision, Quantization, quantizable_layers
 from blip_edge.preprocess import Preprocess
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 TEXTS = (

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blip_edge import load
+from blip_edge.artifact import read_provenance
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 from blip_edge.exporters import ExportRecipe, export, verify
 from blip_edge.models import load_model
@@ -100,6 +101,9 @@ def test_a_bundle_has_a_card_golden_files_and_its_sizes(bundle: Path) -> None:
     assert len(logits) == len(first["token_ids"]) - first["prompt"] + 1
     assert document["cache"]["static"] == {"rows": 3, "length": 16}
     assert document["decode"]["prompt_ids"] == first["token_ids"][: first["prompt"]]
+    origin = read_provenance(bundle)
+    assert origin.parents[0]["sha256"] == document["source"]["model_sha256"]
+    assert (origin.verb, origin.recipe["precision"]) == ("export", "fp16")
 
 
 def test_a_static_bundle_refuses_more_beams_than_it_was_built_for(bundle: Path) -> None:
