@@ -49,9 +49,10 @@ class _Bars:
         try:
             for done, item in enumerate(items, start=1):
                 yield item
-                # A total can be a guess; a bar that overshot has nothing left to promise.
-                overshot = length is not None and done > length
-                live.update(task, completed=done, total=None if overshot else length)
+                # A total can be a guess; a bar that overshot is simply full.
+                live.update(
+                    task, completed=done, total=None if length is None else max(length, done)
+                )
         finally:
             self._tasks.remove(task)
             if not self._tasks:
