@@ -92,6 +92,8 @@ class Generation:
         Raises:
             ArtifactError: a token id is missing, or a value makes no sense.
         """
+        if not isinstance(config, dict):
+            raise ArtifactError(f"{source} does not hold decoding settings")
         known = {field.name for field in fields(cls)}
         given = {n: value for n, value in config.items() if n in known and value is not None}
         try:

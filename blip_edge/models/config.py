@@ -61,6 +61,8 @@ class VisionConfig:
     hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
+        if self.patch_size < 1 or self.image_size < 1:
+            raise UsageError("image_size and patch_size must be positive")
         if self.image_size % self.patch_size:
             raise UsageError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
@@ -191,15 +193,19 @@ class BlipConfig:
         Raises:
             ArtifactError: it is not a BLIP configuration, or its sizes do not fit together.
         """
+        if not isinstance(config, dict):
+            raise ArtifactError(f"{source} is not a model's configuration")
         if config.get("model_type") not in ("blip", "blip_edge"):
             raise ArtifactError(f"{source}: model_type {config.get('model_type')!r} is not BLIP")
-        architecture = (config.get("architectures") or [None])[0]
+        named = config.get("architectures")
+        architecture = named[0] if isinstance(named, list) and named else named
         if architecture not in _ARCHITECTURES:
             known = ", ".join(_ARCHITECTURES)
             raise ArtifactError(f"{source}: architecture {architecture!r} is none of {known}")
         vision = _tower(VisionConfig, config.get("vision_config"), source)
-        text = dict(config.get("text_config") or {})
-        text.setdefault("encoder_hidden_size", vision.hidden_size)  # older configs lack it
+        text = config.get("text_config")
+        if isinstance(text, dict):  # older configs lack it
+            text = {"encoder_hidden_size": vision.hidden_size, **text}
         try:
             return cls(
                 vision_config=vision,
@@ -207,13 +213,15 @@ class BlipConfig:
                 architecture=architecture,
                 image_text_hidden_size=int(config.get("image_text_hidden_size", 256)),
             )
-        except UsageError as error:
+        except (TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"{source}: {error}") from None
 
 
-def _tower(cls: type[T], values: dict[str, Any] | None, source: Path | str) -> T:
+def _tower(cls: type[T], values: object, source: Path | str) -> T:
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{source} does not describe both towers")
     known = {field.name for field in fields(cls)}
-    kept = {key: value for key, value in (values or {}).items() if key in known}
+    kept = {key: value for key, value in values.items() if key in known}
     lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
     if kept.get("hidden_act", "gelu") != "gelu":
         raise ArtifactError(f"{source}: hidden_act {kept['hidden_act']!r}; BLIP uses gelu")

@@ -67,7 +67,7 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, source: Path 
     """
     own = model.state_dict()
     given = {name: t for name, t in tensors.items() if not name.endswith(_HARMLESS)}
-    if _POSITIONS in given and _POSITIONS in own:
+    if _POSITIONS in own and _POSITIONS in given and given[_POSITIONS].ndim == 3:
         given[_POSITIONS] = interpolate_positions(given[_POSITIONS], own[_POSITIONS].shape[1])
     covered = {own[name].data_ptr() for name in given if name in own}
     problems = {
