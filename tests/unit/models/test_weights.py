@@ -1,0 +1,148 @@
+"""Weights: every key is accounted for, and a value that is no number never gets in."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blip_edge.errors import ArtifactError
+from blip_edge.models import build
+from blip_edge.models.vit import interpolate_positions
+from blip_edge.models.weights import load_state, read_weights, save_weights
+from tests import tiny
+
+QUERY = "text_decoder.bert.encoder.layer.0.attention.self.query.weight"
+POSITIONS = "vision_model.embeddings.position_embedding"
+
+
+def state() -> dict[str, Tensor]:
+    return dict(tiny.lively(tiny.config()).state_dict())
+
+
+def test_weights_come_back_exactly(tmp_path: Path) -> None:
+    blip = tiny.lively(tiny.config())
+    save_weights(blip, tmp_path / "model.safetensors")
+    again = build(tiny.config())
+    load_state(again, read_weights(tmp_path / "model.safetensors"), source="x")
+    for name, tensor in blip.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
+    """They would caption every picture alike, and no later check would say why."""
+    tensors = state()
+    tensors[QUERY][1, 2] = value
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ArtifactError, match=rf"model\.safetensors: {QUERY} holds values"):
+        read_weights(tmp_path / "model.safetensors")
+
+
+def test_halves_are_read_as_float32(tmp_path: Path) -> None:
+    tensors = {"a": torch.ones(2, dtype=torch.bfloat16), "b": torch.arange(3)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    read = read_weights(tmp_path / "x.safetensors")
+    assert (read["a"].dtype, read["b"].dtype) == (torch.float32, torch.int64)
+
+
+def test_what_is_no_weights_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is missing"):
+        read_weights(path)
+    for content in (b"", b"\x80\x02}q\x00.", b"version https://git-lfs.github.com/spec/v1\n"):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"model\.safetensors is not a safetensors file"):
+            read_weights(path)
+
+
+def test_every_kind_of_misfit_is_listed() -> None:
+    tensors = state()
+    del tensors[QUERY]
+    tensors["surplus.weight"] = torch.zeros(1)
+    tensors["vision_model.post_layernorm.bias"] = torch.zeros(7)
+    with pytest.raises(ArtifactError) as caught:
+        load_state(build(tiny.config()), tensors, source="dir/model.safetensors")
+    message = str(caught.value)
+    assert message.startswith("dir/model.safetensors does not fit the configuration: ")
+    assert "1 unexpected (surplus.weight)" in message
+    assert f"1 missing ({QUERY})" in message
+    assert "vision_model.post_layernorm.bias (7,) instead of (32,)" in message
+
+
+def test_a_long_list_of_misfits_stays_one_line() -> None:
+    with pytest.raises(ArtifactError, match=r"\d+ missing \([^,]+, [^,]+, [^,]+, …\)"):
+        load_state(build(tiny.config()), {}, source="x")
+
+
+def test_a_model_is_not_half_changed_by_weights_that_do_not_fit() -> None:
+    blip = build(tiny.config())
+    before = {name: tensor.clone() for name, tensor in blip.state_dict().items()}
+    with pytest.raises(ArtifactError):
+        load_state(blip, state() | {"surplus": torch.zeros(1)}, source="x")
+    assert all(torch.equal(before[name], tensor) for name, tensor in blip.state_dict().items())
+
+
+def test_buffers_and_tied_copies_of_other_writers_pass() -> None:
+    words = state()["text_decoder.bert.embeddings.word_embeddings.weight"]
+    others = {
+        "text_decoder.bert.embeddings.position_ids": torch.arange(48)[None],
+        "text_decoder.cls.predictions.decoder.weight": words,
+        "text_decoder.cls.predictions.decoder.bias": torch.zeros(60),
+        "logit_scale": torch.tensor(2.6),
+    }
+    load_state(build(tiny.config()), state() | others, source="x")
+
+
+def test_shared_weights_may_be_stored_once_or_twice(tmp_path: Path) -> None:
+    """Pre-training shares most of the encoder with the decoder; files differ in what they keep."""
+    config = tiny.config("BlipForPreTraining")
+    blip = tiny.lively(config)
+    twice = {name: tensor.clone() for name, tensor in blip.state_dict().items()}
+    save_weights(blip, tmp_path / "once.safetensors")
+    once = read_weights(tmp_path / "once.safetensors")
+    assert len(once) < len(twice)
+    for stored in (once, twice):
+        again = build(config)
+        load_state(again, stored, source="x")
+        for name, tensor in blip.state_dict().items():
+            assert torch.equal(again.state_dict()[name], tensor), name
+    encoder = "text_encoder.encoder.layer.0.attention.self.query.weight"
+    with pytest.raises(ArtifactError, match=f"1 missing \\({encoder}\\)"):
+        load_state(build(config), {n: t for n, t in once.items() if n != encoder}, source="x")
+
+
+def test_positions_of_another_picture_size_are_resized_as_blips_loader_does() -> None:
+    old = torch.randn(1, 17, 6)  # a grid of 4 x 4
+    new = interpolate_positions(old, 26)
+    grid = old[:, 1:].reshape(1, 4, 4, 6).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(5, 5), mode="bicubic", align_corners=False)
+    assert torch.equal(new[:, :1], old[:, :1])
+    torch.testing.assert_close(new[:, 1:], grid.permute(0, 2, 3, 1).reshape(1, 25, 6))
+
+
+def test_positions_keep_rows_and_columns_apart() -> None:
+    """A gradient from left to right stays one; transposed grids pass a check of shapes alone."""
+    columns = torch.arange(4.0).repeat(4)[None, :, None]
+    new = interpolate_positions(torch.cat([torch.zeros(1, 1, 1), columns], dim=1), 65)
+    grid = new[0, 1:, 0].reshape(8, 8)
+    assert (grid.diff(dim=1) > -0.2).all() and grid[0, -1] > 2.5 > 0.5 > grid[0, 0]
+    torch.testing.assert_close(grid, grid[:1].expand(8, 8), rtol=0, atol=1e-5)
+
+
+def test_positions_of_the_same_size_are_left_alone() -> None:
+    positions = torch.randn(1, 10, 4)
+    assert interpolate_positions(positions, 10) is positions
+
+
+@pytest.mark.parametrize(("old", "new"), [(12, 26), (17, 12)])
+def test_positions_of_no_square_grid_are_refused(old: int, new: int) -> None:
+    with pytest.raises(ArtifactError, match=f"for {old} tokens cannot be resized to {new}"):
+        interpolate_positions(torch.zeros(1, old, 2), new)
+
+
+def test_positions_that_are_no_grid_at_all_are_of_another_shape() -> None:
+    with pytest.raises(ArtifactError, match=rf"{POSITIONS} \(3,\) instead of \(1, 10, 32\)"):
+        load_state(build(tiny.config()), state() | {POSITIONS: torch.zeros(3)}, source="x")
