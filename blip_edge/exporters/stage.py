@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +21,7 @@ from blip_edge.artifact import (
     write_provenance,
     writing,
 )
-from blip_edge.errors import ArtifactError, ToleranceError, UsageError
+from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
 from blip_edge.exporters.card import card
 from blip_edge.exporters.coreml import write_coreml
 from blip_edge.exporters.golden import pictures, write_golden
@@ -54,7 +54,13 @@ _PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "coreml": ("fp16", "fp32", "int8"),
 }
 _WEIGHT_ONLY = "Core ML: int8 is that of the weights; products are computed in half precision."
-_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "coremltools")
+# What a target is made with, and the extra of ours that brings it.
+_ONNX = {"torch": "train", "onnx": "onnx", "onnxscript": "onnx"}
+_PACKAGES = {
+    "onnx": {**_ONNX, "onnxruntime": "onnx"},
+    "openvino": {**_ONNX, "openvino": "openvino"},
+    "coreml": {"torch": "train", "coremltools": "coreml"},
+}
 
 
 def export(
@@ -95,6 +101,7 @@ def export(
     with writing(output, force=force) as draft:
         reference = reference_model(model, target, precision)
         graphs = _graphs(reference, target, recipe)
+        reference = _within(reference, graphs)
         document = _document(model, reference, graphs, target, precision, recipe)
         for graph in progress.track(graphs, f"export {target}"):
             path = draft / document["graphs"][graph.name]["file"]
@@ -171,6 +178,24 @@ def _graphs(reference: Model, target: str, recipe: ExportRecipe) -> list[Graph]:
     return [VisionGraph(blip), StaticDecoderGraph(blip, rows=rows, length=length)]
 
 
+def _within(reference: Model, graphs: list[Graph]) -> Model:
+    """`reference` with the search settings cut to what a static decoder holds."""
+    static = next((g for g in graphs if isinstance(g, StaticDecoderGraph)), None)
+    if static is None:
+        return reference
+    generation = reference.generation
+    prompt = len(reference.tokenizer.prompt_ids(generation.prompt))
+    if static.length <= prompt:
+        raise UsageError(f"length {static.length} has no room after the prompt's {prompt} tokens")
+    length = min(generation.max_length, static.length)
+    fitted = generation.override(
+        beams=min(generation.num_beams, static.rows),
+        min_length=min(generation.min_length, length),
+        max_length=length,
+    )
+    return replace(reference, generation=fitted)
+
+
 def _writer(
     model: Path, target: str, precision: Precision, recipe: ExportRecipe
 ) -> Callable[[Graph, Path], None]:
@@ -218,7 +243,7 @@ def _document(
         },
         "quality": _quality(quantization),
         "notes": [_WEIGHT_ONLY] if (target, precision) == ("coreml", "int8") else [],
-        "source": {"model_sha256": sha256_folder(model), "versions": _versions()},
+        "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
         "latency": [],
     }
 
@@ -258,13 +283,15 @@ def _ports(ports: dict[str, Port]) -> dict[str, Any]:
     return {n: {"shape": list(port.shape), "dtype": port.dtype} for n, port in ports.items()}
 
 
-def _versions() -> dict[str, str]:
+def _versions(target: str) -> dict[str, str]:
+    """What made the bundle; asked for first, so that a missing package is told at once."""
     found = {"blip-edge": __version__}
-    for package in _PACKAGES:
+    for name, extra in _PACKAGES[target].items():
         try:
-            found[package] = version(package)
+            found[name] = version(name)
         except PackageNotFoundError:
-            continue
+            import_extra(name, extra)  # says what to install
+            found[name] = "unknown"
     return found
 
 

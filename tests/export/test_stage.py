@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 
 from blip_edge import load
 from blip_edge.artifact import read_provenance
-from blip_edge.errors import ArtifactError, ToleranceError, UsageError
-from blip_edge.exporters import ExportRecipe, export, verify
+from blip_edge.errors import ArtifactError, MissingExtraError, ToleranceError, UsageError
+from blip_edge.exporters import ExportRecipe, export, stage, verify
 from blip_edge.models import load_model
 
 Exported = Callable[..., Path]
@@ -36,12 +37,27 @@ def test_an_unknown_target_and_a_precision_it_lacks_are_usage_errors(
         export(folder, tmp_path / "out", target="onnx", recipe=ExportRecipe(precision="fp16"))
     with pytest.raises(UsageError, match="48 positions"):
         export(folder, tmp_path / "out", target="coreml", recipe=ExportRecipe(length=49))
+    with pytest.raises(UsageError, match="no room after the prompt's 4 tokens"):
+        export(folder, tmp_path / "out", target="coreml", recipe=ExportRecipe(length=4))
     assert not (tmp_path / "out").exists()
 
 
 def test_int8_needs_a_quantized_model(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="blip-edge quantize"):
         export(folder, tmp_path / "out", target="onnx", recipe=ExportRecipe(precision="int8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named_before_anything_is_built(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(stage, "version", absent)
+    monkeypatch.setitem(stage._PACKAGES, "onnx", {"no_such_package": "onnx"})
+    with pytest.raises(MissingExtraError, match=r"pip install 'blip-edge\[onnx\]'"):
+        export(folder, tmp_path / "out", target="onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,6 +125,16 @@ def test_a_bundle_has_a_card_golden_files_and_its_sizes(bundle: Path) -> None:
 def test_a_static_bundle_refuses_more_beams_than_it_was_built_for(bundle: Path) -> None:
     with pytest.raises(UsageError, match="at most 3 beams"):
         load(bundle).caption(bundle / "golden" / "00.png", beams=4)
+
+
+def test_a_smaller_static_decoder_searches_within_its_sizes(
+    folder: Path, exported: Exported
+) -> None:
+    small = exported(folder, "coreml", precision="fp32", rows=1, length=9)
+    decode = _manifest(small)["decode"]
+    assert (decode["num_beams"], decode["max_length"]) == (1, 9)
+    caption = load(small).caption(small / "golden" / "00.png")
+    assert len(caption.token_ids) <= 9
 
 
 def test_verify_names_its_checks_and_compares_with_the_model(bundle: Path, folder: Path) -> None:
