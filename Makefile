@@ -5,12 +5,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 # The two large wheels go first, so that an interrupted set-up does not fetch them twice.
 TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
+# What the verbs of this version use; the other extras are for what is still to come.
+EXTRAS := coreml,dev,onnx,openvino,train
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup quickstart test check bench
 
 help:
-	@echo "make setup       set up .venv with everything in it (once, about 7 GB)"
+	@echo "make setup       set up .venv (once, about 7 GB, most of it torch)"
 	@echo "make quickstart  the whole pipeline on drawn pictures, with a report: runs/quickstart"
 	@echo "make test        all tests"
 	@echo "make check       style, types and import rules"
@@ -43,6 +45,6 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "setting up .venv (1 of 2): $(TORCH)"
 	@$(PIP) $(TORCH)
-	@echo "setting up .venv (2 of 2): blip-edge with all extras"
-	@$(PIP) --constraint constraints.txt --editable '.[all,dev]'
+	@echo "setting up .venv (2 of 2): blip-edge[$(EXTRAS)]"
+	@$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

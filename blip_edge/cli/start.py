@@ -1,11 +1,12 @@
 """The verb to begin with."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from blip_edge.cli import options
-from blip_edge.cli.output import Output
+from blip_edge.cli.output import Output, table
 from blip_edge.errors import import_extra
 
 __all__ = ["app"]
@@ -40,6 +41,32 @@ def quickstart(
         from blip_edge.quickstart import quickstart as run
 
         summary = run(output, overrides=set_ or (), seed=seed, force=force, progress=out.progress)
-        out.folder(output)
+        out.result(summary, _tables(summary))
         pictures = [output / sample["image"] for sample in summary["samples"][:1]]
         out.next("blip-edge", "caption", output / "onnx", *pictures)
+
+
+def _tables(summary: Mapping[str, Any]) -> str:
+    """A run in three tables: its models, its bundles, and what was asked of them."""
+    stages = [
+        (name, f"{row['parameters']:,}", *_figures(row)) for name, row in summary["stages"].items()
+    ]
+    bundles = [(name, row["precision"], *_figures(row)) for name, row in summary["bundles"].items()]
+    goals = [
+        (goal["name"], goal["goal"], f"{goal['measured']:.3f}", "met" if goal["met"] else "MISSED")
+        for goal in summary["goals"]
+    ]
+    figures = ("MB", "CIDEr", "truth", "p50 ms", "p90 ms")
+    return "\n\n".join(
+        (
+            table(stages, head=("model", "parameters", *figures)),
+            table(bundles, head=("bundle", "precision", *figures)),
+            table(goals, head=("goal", "asked", "measured", "")),
+            f"{summary['seconds'] / 60:.1f} minutes; the page: {summary['report']}",
+        )
+    )
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
+    times = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("p50_ms", "p90_ms"))
+    return f"{row['bytes'] / 1e6:.2f}", f"{row['CIDEr']:.1f}", f"{row['truth']:.3f}", *times

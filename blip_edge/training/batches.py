@@ -72,7 +72,9 @@ class CaptionBatches:
         self._data, self._rows, self._tokenizer = data, rows, tokenizer
         self._preprocess, self._max_bad = preprocess, max_bad
         self._batch, self._seed, self._max_length = min(batch, len(rows)), seed, max_length
-        self._texts = [prompt + clean_caption(row.captions[0], max_words) for row in rows]
+        # A prompt may be written without the space at its end.
+        start = f"{prompt.strip()} " if prompt.strip() else ""
+        self._texts = [start + clean_caption(row.captions[0], max_words) for row in rows]
         self._numbers = {name: i for i, name in enumerate(dict.fromkeys(r.image for r in rows))}
         self._pixels: dict[str, NDArray[np.uint8]] = {}
         self.skipped: dict[str, str] = {}
@@ -87,6 +89,8 @@ class CaptionBatches:
         generator = np.random.default_rng(self._seed)
         while True:
             order = generator.permutation(len(self._rows))
+            if len(self.skipped) == len(self._numbers):
+                raise ArtifactError(f"{self._data.folder}: none of the pictures can be read")
             for first in range(0, self.per_epoch * self._batch, self._batch):
                 batch = self._collate(order[first : first + self._batch])
                 if batch is not None:

@@ -60,6 +60,8 @@ class FeatureQueue(nn.Module):
     def push(self, features: Tensor) -> None:
         """Remember (B, E) features; of a batch larger than the queue only the last Q stay."""
         size = self.items.shape[0]
+        if size == 0:
+            return
         features = features[-size:].to(self.items.dtype)
         places = (self.next + torch.arange(len(features), device=features.device)) % size
         self.items[places] = features

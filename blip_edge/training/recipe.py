@@ -81,6 +81,8 @@ class TrainRecipe(Optimisation):
     """Width of the text tower."""
     text_heads: int = 12
     """Attention heads in each layer of the text tower."""
+    dropout: float = 0.1
+    """Share of the text tower's activations and attention that training silences."""
     embed_dim: int = 256
     """Width of the space where images and texts are compared."""
     vocab_size: int = 30524

@@ -26,6 +26,9 @@ from blip_edge.training.recipe import Optimisation, TrainRecipe
 
 __all__ = ["batches_for", "provenance", "train"]
 
+_MAX_TOKENS = 40
+"""BLIP cuts captions after so many tokens, prompt included (its captioning recipe)."""
+
 
 def train(
     data: Path,
@@ -81,6 +84,7 @@ def batches_for(
         seed=seed,
         prompt=model.generation.prompt,
         max_words=max_words,
+        max_length=min(_MAX_TOKENS, model.config.text_config.max_position_embeddings),
         max_bad=recipe.max_bad,
     )
 
@@ -132,6 +136,8 @@ def _fresh(dataset: Dataset, recipe: TrainRecipe) -> Model:
         num_hidden_layers=recipe.text_layers,
         num_attention_heads=recipe.text_heads,
         intermediate_size=4 * recipe.text_width,
+        hidden_dropout_prob=recipe.dropout,
+        attention_probs_dropout_prob=recipe.dropout,
         bos_token_id=tokenizer.dec,
         pad_token_id=tokenizer.pad,
         sep_token_id=tokenizer.sep,
