@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blip_edge.errors import UsageError
 from blip_edge.models.bert import Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.models.folder import Model, load_model
@@ -56,6 +57,7 @@ class TorchEngine:
 class _Session:
     def __init__(self, blip: Blip, cross: list[Cross]) -> None:
         self._decoder, self._cross = blip.decoder, cross
+        self._room = blip.config.text_config.max_position_embeddings
         self._past: list[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     @torch.inference_mode()
@@ -65,6 +67,8 @@ class _Session:
             order = torch.from_numpy(np.ascontiguousarray(beam_idx)).long()
             self._past = [(k[order], v[order]) for k, v in self._past]
         start = 0 if self._past is None else self._past[0][0].shape[2]
+        if start + ids.shape[1] > self._room:
+            raise UsageError(f"the model holds {self._room} tokens; ask for a smaller max_length")
         mask = causal_mask(ids.shape[1], start, ids.device)
         hidden, self._past = self._decoder.bert(ids, mask, self._cross, self._past)
         logits: F32 = self._decoder.logits(hidden[:, -1]).float().numpy()  # (R, V)
