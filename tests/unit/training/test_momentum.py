@@ -1,0 +1,94 @@
+"""The slow copies follow by the formula, and the queue holds the newest features."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blip_edge.models import Model
+from blip_edge.training.momentum import FeatureQueue, MomentumEncoders
+
+
+@given(st.integers(1, 7), st.lists(st.integers(0, 16), max_size=6))
+def test_the_queue_holds_the_newest_of_all_that_was_pushed(size: int, batches: list[int]) -> None:
+    queue = FeatureQueue(size, 2)
+    pushed = [row.clone() for row in queue.items]
+    for number, rows in enumerate(batches):
+        features = torch.full((rows, 2), float(number)) + torch.arange(rows)[:, None] / 100
+        queue.push(features)
+        pushed += list(features)
+    newest = sorted(row.tolist() for row in pushed[-size:])
+    assert sorted(row.tolist() for row in queue.items) == newest
+
+
+def test_the_oldest_is_overwritten_first() -> None:
+    queue = FeatureQueue(3, 1)
+    for first in (1.0, 3.0):
+        queue.push(torch.tensor([[first], [first + 1]]))
+    assert queue.items.flatten().tolist() == [4.0, 2.0, 3.0]
+
+
+def test_a_queue_of_nothing_remembers_nothing() -> None:
+    queue = FeatureQueue(0, 4)
+    queue.push(torch.ones(3, 4))
+    assert queue.items.shape == (0, 4)
+
+
+def test_a_queue_starts_with_unit_vectors_and_keeps_no_graph() -> None:
+    queue = FeatureQueue(5, 4)
+    torch.testing.assert_close(queue.items.norm(dim=-1), torch.ones(5))
+    queue.push(torch.ones(2, 4, requires_grad=True) * 2)
+    assert not queue.items.requires_grad
+
+
+def test_slow_copies_follow_by_the_formula(pretrained: Model) -> None:
+    blip = pretrained.blip
+    slow = MomentumEncoders(blip, 0.9)
+    before = copy.deepcopy(slow.state_dict())
+    with torch.no_grad():
+        for parameter in blip.parameters():
+            parameter.add_(1.0)
+    slow.follow(blip)
+    names = [name for name, _ in slow.named_parameters()]
+    for name in names:
+        torch.testing.assert_close(slow.state_dict()[name], before[name] + 0.1)
+    weight = "encoder.layers.1.mlp.fc1.weight"
+    moved = slow.state_dict()[f"parts.0.{weight}"]
+    fast = blip.vision_model.state_dict()[weight]
+    torch.testing.assert_close(moved, 0.9 * (fast - 1.0) + 0.1 * fast)
+
+
+def test_slow_copies_start_equal_and_are_copies(pretrained: Model) -> None:
+    blip = pretrained.blip
+    slow = MomentumEncoders(blip, 0.5)
+    pixels = torch.randn(2, 3, 24, 24)
+    ids, mask = torch.randint(5, 20, (2, 4)), torch.ones(2, 4)
+    image, text = slow.features(pixels, ids, mask)
+    torch.testing.assert_close(image, blip.embed_image(blip.vision_model(pixels)))
+    torch.testing.assert_close(text, blip.embed_text(ids, mask))
+    with torch.no_grad():
+        blip.vision_proj.weight.zero_()
+    torch.testing.assert_close(slow.features(pixels, ids, mask)[0], image)
+
+
+def test_no_gradient_reaches_the_slow_copies(pretrained: Model) -> None:
+    slow = MomentumEncoders(pretrained.blip, 0.5)
+    ids = torch.ones(1, 2).long()
+    image, text = slow.features(torch.randn(1, 3, 24, 24), ids, ids)
+    assert not image.requires_grad and not text.requires_grad
+    assert not any(parameter.requires_grad for parameter in slow.parameters())
+    assert all(parameter.requires_grad for parameter in pretrained.blip.parameters())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_the_ends_of_momentum(pretrained: Model, momentum: float) -> None:
+    blip = pretrained.blip
+    slow = MomentumEncoders(blip, momentum)
+    old = blip.vision_proj.weight.detach().clone()
+    with torch.no_grad():
+        blip.vision_proj.weight.add_(1.0)
+    slow.follow(blip)
+    expected = old if momentum else blip.vision_proj.weight
+    torch.testing.assert_close(slow.parts[2].weight, expected, check_stride=False)

@@ -1,0 +1,148 @@
+"""What each task minimises, and which weights hear of it."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+from blip_edge.data import Dataset
+from blip_edge.models import Blip, Model
+from blip_edge.training.batches import Batch, CaptionBatches
+from blip_edge.training.losses import lm_loss
+from blip_edge.training.objectives import CaptionObjective, PretrainObjective
+from blip_edge.training.recipe import TrainRecipe
+
+RECIPE = TrainRecipe(
+    task="pretrain", queue_size=16, momentum=0.5, alpha=0.4, alpha_warmup=10, label_smoothing=0.0
+)
+
+
+def batch_of(world: Dataset, model: Model, rows: int, prompt: str = "") -> Batch:
+    batches = CaptionBatches(
+        world,
+        world.captions("train"),
+        model.tokenizer,
+        model.preprocess,
+        batch=rows,
+        seed=0,
+        prompt=prompt,
+    )
+    return next(islice(batches, 1))
+
+
+def heard(blip: Blip) -> set[str]:
+    """The parts that got a gradient."""
+    names = [name for name, p in blip.named_parameters() if p.grad is not None and p.grad.any()]
+    return {name.split(".")[0] for name in names}
+
+
+def test_captions_are_learned_after_their_prompt(world: Dataset, captioner: Model) -> None:
+    recipe = TrainRecipe(prompt="a picture of ", label_smoothing=0.0)
+    batch = batch_of(world, captioner, 4, recipe.prompt)
+    loss = CaptionObjective(captioner.blip, captioner.tokenizer, recipe)(batch, 0)["lm"]
+    tokens = captioner.blip.vision_model(batch.pixel_values)
+    logits = captioner.blip.lm_logits(batch.first(captioner.tokenizer.dec), tokens)
+    start = len(captioner.tokenizer.prompt_ids(recipe.prompt))
+    shares = logits.log_softmax(-1)
+    # The sum over what comes after the prompt, written out.
+    total, count = torch.zeros(()), 0
+    for row in range(4):
+        for place in range(start, int(batch.attention_mask[row].sum())):
+            total = total - shares[row, place - 1, batch.input_ids[row, place]]
+            count += 1
+    torch.testing.assert_close(loss, total / count)
+    loss.backward()
+    assert heard(captioner.blip) == {"vision_model", "text_decoder"}
+
+
+def test_pretraining_has_three_losses_and_reaches_every_part(
+    world: Dataset, pretrained: Model
+) -> None:
+    objective = PretrainObjective(pretrained.blip, pretrained.tokenizer, RECIPE)
+    losses = objective(batch_of(world, pretrained, 6), 0)
+    assert list(losses) == ["itc", "itm", "lm"]
+    assert all(loss.ndim == 0 and loss.isfinite() and loss > 0 for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert heard(pretrained.blip) == {name.split(".")[0] for name in pretrained.blip.state_dict()}
+    assert not any(parameter.requires_grad for parameter in objective.slow.parameters())
+
+
+def test_each_loss_reaches_what_it_is_about(world: Dataset, pretrained: Model) -> None:
+    blip = pretrained.blip
+    objective = PretrainObjective(blip, pretrained.tokenizer, RECIPE)
+    batch = batch_of(world, pretrained, 6)
+    parts = {}
+    for name in ("itc", "itm"):
+        blip.zero_grad(set_to_none=True)
+        objective(batch, 0)[name].backward()
+        parts[name] = heard(blip)
+    assert {"vision_proj", "text_proj", "temp"} <= parts["itc"]
+    assert "itm_head" in parts["itm"]
+    assert "itm_head" not in parts["itc"] and "temp" not in parts["itm"]
+
+
+def test_the_contrast_by_hand(world: Dataset, pretrained: Model) -> None:
+    """At step 0 the soft targets weigh nothing: cross-entropy over the batch and the queue."""
+    blip = pretrained.blip
+    objective = PretrainObjective(blip, pretrained.tokenizer, RECIPE)
+    queued = objective.images.items.clone(), objective.texts.items.clone()
+    batch = batch_of(world, pretrained, 5)
+    with torch.no_grad():
+        got = objective(batch, 0)["itc"]
+        image = blip.embed_image(blip.vision_model(batch.pixel_values))
+        text = blip.embed_text(batch.input_ids, batch.attention_mask)
+        # The slow copies equal the encoders before anything was learned.
+        by_image = image @ torch.cat([text, queued[1]]).T / blip.temp
+        by_text = text @ torch.cat([image, queued[0]]).T / blip.temp
+        rows = torch.arange(5)
+        cross_entropy = torch.nn.functional.cross_entropy
+        expected = (cross_entropy(by_image, rows) + cross_entropy(by_text, rows)) / 2
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(objective.images.items[:5], image)
+    torch.testing.assert_close(objective.texts.items[:5], text)
+    assert torch.equal(objective.images.items[5:], queued[0][5:])
+
+
+def test_soft_targets_come_in_slowly(world: Dataset, pretrained: Model) -> None:
+    batch = batch_of(world, pretrained, 5)
+    values = []
+    for step in (0, 5, 10, 1000):
+        torch.manual_seed(0)
+        objective = PretrainObjective(pretrained.blip, pretrained.tokenizer, RECIPE)
+        values.append(objective(batch, step)["itc"].item())
+    assert values[0] != values[1] != values[2] == values[3]
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0])
+def test_the_temperature_is_kept_in_its_bounds(
+    world: Dataset, pretrained: Model, value: float
+) -> None:
+    """A temperature that runs off makes the contrast a NaN hours later."""
+    with torch.no_grad():
+        pretrained.blip.temp.fill_(value)
+    objective = PretrainObjective(pretrained.blip, pretrained.tokenizer, RECIPE)
+    objective(batch_of(world, pretrained, 3), 0)
+    assert 0.001 <= pretrained.blip.temp.item() <= 0.5
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_batch_without_negatives_still_trains(
+    world: Dataset, pretrained: Model, rows: int
+) -> None:
+    batch = batch_of(world, pretrained, rows)
+    alike = Batch(
+        batch.pixel_values, batch.input_ids, batch.attention_mask, torch.zeros(rows).long()
+    )
+    objective = PretrainObjective(pretrained.blip, pretrained.tokenizer, RECIPE)
+    losses = objective(alike, 0)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_pretraining_reads_whole_captions(world: Dataset, pretrained: Model) -> None:
+    """Its language model has no prompt to leave out: everything after [DEC] is learned."""
+    blip, words = pretrained.blip, pretrained.tokenizer
+    batch = batch_of(world, pretrained, 3)
+    got = PretrainObjective(blip, words, RECIPE)(batch, 0)["lm"]
+    logits = blip.lm_logits(batch.first(words.dec), blip.vision_model(batch.pixel_values))
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    torch.testing.assert_close(got, lm_loss(logits, labels))
