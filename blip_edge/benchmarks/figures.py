@@ -42,11 +42,12 @@ _CLEAR = 4.0  # points between a label and whatever is next to it
 
 @dataclass(frozen=True)
 class Point:
-    """A bundle in the plane of quality and latency."""
+    """A bundle, or a stage that was timed, in the plane of quality and latency."""
 
     label: str
     p50_ms: float
     quality: float
+    bundle: bool = True
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _any_script() -> Iterator[None]:
 def latency_plot(
     points: Sequence[Point], *, reference: float | None, narrow: bool, salt: str
 ) -> str:
-    """Quality over median latency, a labelled marker per bundle, as an SVG element.
+    """Quality over median latency, a labelled marker per point, as an SVG element.
 
     Args:
         points: at least one.
@@ -175,7 +176,7 @@ def latency_plot(
             point.p50_ms,
             point.quality,
             _MARKERS[index % len(_MARKERS)],
-            color=_ACCENT,
+            color=_ACCENT if point.bundle else _SECOND,
             markersize=9,
             markeredgecolor=_SURFACE,
             markeredgewidth=1.2,
