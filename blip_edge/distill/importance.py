@@ -109,11 +109,14 @@ def _best(scores: list[Tensor], share: float, even: bool, block: int) -> list[li
         numbers = [round(share * len(layer)) for layer in scores]
     else:
         everyone = torch.cat(scores)
-        wanted = max(1, round(share * len(everyone)))
-        bar = everyone.sort(descending=True).values[wanted - 1]
-        numbers = [int((layer >= bar).sum()) for layer in scores]
+        owner = torch.cat([torch.full((len(layer),), i) for i, layer in enumerate(scores)])
+        # By number and not by a threshold: units may score alike, dead ones all score 0.
+        best = everyone.topk(max(1, round(share * len(everyone)))).indices
+        numbers = owner[best].bincount(minlength=len(scores)).tolist()
     kept = []
     for layer, number in zip(scores, numbers, strict=True):
-        rounded = min(len(layer), max(1, round(number / block)) * block)
+        rounded = max(1, round(number / block)) * block
+        if rounded > len(layer) or number == len(layer):
+            rounded = len(layer)
         kept.append(sorted(layer.topk(rounded).indices.tolist()))
     return kept
