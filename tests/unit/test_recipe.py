@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge import recipe
@@ -141,6 +141,7 @@ def test_toml_of_a_recipe_carries_its_documentation() -> None:
     assert "# Degrees.\n# oven =\n" in text
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         _Cake,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge.errors import ArtifactError
@@ -213,12 +213,14 @@ def test_ids_are_those_of_hugging_faces_tokenizer(text: str, vocab: Path) -> Non
     assert ids_of(Tokenizer.from_vocab(vocab), text) == reference(text)["input_ids"]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_cleaning_twice_is_cleaning_once(text: str) -> None:
     once = clean_caption(text)
     assert clean_caption(once) == once
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab .,!\t\n")), st.integers(1, 5))
 def test_a_clean_caption_has_at_most_so_many_words(text: str, most: int) -> None:
     clean = clean_caption(text, most)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge.training.losses import (
@@ -22,6 +22,7 @@ def test_soft_targets_by_hand() -> None:
     torch.testing.assert_close(soft_targets(similarity, 0.4), expected)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(0, 9), st.floats(0, 1))
 def test_soft_targets_are_shares_of_one(rows: int, queued: int, alpha: float) -> None:
     targets = soft_targets(torch.randn(rows, rows + queued) * 5, alpha)

@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge.models import Model
 from blip_edge.training.momentum import FeatureQueue, MomentumEncoders
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.lists(st.integers(0, 16), max_size=6))
 def test_the_queue_holds_the_newest_of_all_that_was_pushed(size: int, batches: list[int]) -> None:
     queue = FeatureQueue(size, 2)
