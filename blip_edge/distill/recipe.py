@@ -31,6 +31,8 @@ class Imitation(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.label_smoothing <= 1:
+            raise UsageError(f"label_smoothing must lie between 0 and 1: {self.label_smoothing}")
         weights = (
             self.task_weight,
             self.logit_weight,

@@ -40,6 +40,9 @@ class Optimisation:
             raise UsageError(f"batch must be at least 1, got {self.batch}")
         if not self.lr > 0 or not self.clip > 0:
             raise UsageError("lr and clip must be positive")
+        if self.warmup < 0 or not self.weight_decay >= 0:
+            raise UsageError("warmup and weight_decay must not be negative")
+        _shares(self, "max_bad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +98,17 @@ class TrainRecipe(Optimisation):
     """Fewest tokens of a caption, counting the prompt."""
     max_length: int = 20
     """Most tokens of a caption, counting the prompt."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _shares(self, "label_smoothing", "momentum", "alpha", "dropout")
+        if self.queue_size < 0 or self.alpha_warmup < 0:
+            raise UsageError("queue_size and alpha_warmup must not be negative")
+        if self.max_words < 1:
+            raise UsageError(f"max_words must be at least 1, got {self.max_words}")
+
+
+def _shares(recipe: Optimisation, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise UsageError(f"{name} must lie between 0 and 1, got {getattr(recipe, name)}")

@@ -115,6 +115,7 @@ def test_weights_scale_their_losses(captioner: Model, batches: list[Batch]) -> N
         {"temperature": 0.0},
         {"contrastive_temperature": -1.0},
         {"calibration": 0},
+        {"label_smoothing": 1.5},
         {"keep": 0.0},
         {"keep": 1.5},
     ],
