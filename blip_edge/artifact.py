@@ -7,7 +7,6 @@ the old folder or none, and leaves a `provenance.json` that names its parents by
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, ToleranceError
 
 __all__ = [
     "Kind",
@@ -25,7 +24,6 @@ __all__ = [
     "kind",
     "read_json",
     "read_provenance",
-    "reject",
     "sha256_file",
     "sha256_folder",
     "write_json",
@@ -49,6 +47,9 @@ _PROVENANCE = "provenance.json"
 def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a draft folder that becomes `output` only if the block ends well.
 
+    When the block raises a ToleranceError, `output` stays as it was and the draft becomes
+    `OUT.rejected`, where it can be looked at; the error then says so.
+
     Raises:
         ArtifactError: `output` exists and `force` is off, or `output` cannot be written.
     """
@@ -67,24 +68,25 @@ def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
     with scratch as folder:
         draft = Path(folder) / output.name
         draft.mkdir()  # the scratch folder itself has mode 0700, which the output must not inherit
-        yield draft
-        replaced = Path(folder) / "replaced"
-        if output.exists():
-            output.rename(replaced)
         try:
-            draft.rename(output)
-        except OSError as error:
-            if replaced.exists():
-                replaced.rename(output)
-            raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
+            yield draft
+        except ToleranceError as missed:
+            rejected = output.with_name(f"{output.name}.rejected")
+            _put(draft, rejected, Path(folder) / "replaced")
+            raise ToleranceError(f"{missed}; it is kept at {rejected}") from None
+        _put(draft, output, Path(folder) / "replaced")
 
 
-def reject(output: Path) -> Path:
-    """Move a finished output that missed its gate to `OUT.rejected`, where it can be looked at."""
-    rejected = output.with_name(f"{output.name}.rejected")
-    shutil.rmtree(rejected, ignore_errors=True)
-    output.rename(rejected)
-    return rejected
+def _put(draft: Path, output: Path, replaced: Path) -> None:
+    """Rename `draft` to `output`; what was there goes to `replaced`, and comes back on failure."""
+    if output.exists():
+        output.rename(replaced)
+    try:
+        draft.rename(output)
+    except OSError as error:
+        if replaced.exists():
+            replaced.rename(output)
+        raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def _is_ours(folder: Path) -> bool:

@@ -14,7 +14,6 @@ from blip_edge import __version__
 from blip_edge.artifact import (
     Provenance,
     folder_bytes,
-    reject,
     sha256_file,
     sha256_folder,
     write_json,
@@ -114,10 +113,9 @@ def export(
         write_golden(draft, edge_model(reference), images)
         told = {"target": target, "seed": seed, **asdict(recipe), "precision": precision}
         write_provenance(draft, _provenance(model, told, document, started))
-    if found.problems:
-        kept = reject(output)
-        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
-        raise ToleranceError(f"{found.problems[0]}{more}; the bundle is kept at {kept}")
+        if found.problems:
+            more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
+            raise ToleranceError(f"{found.problems[0]}{more}")
     return output
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from blip_edge.artifact import kind, reject, write_json, write_provenance, writing
+from blip_edge.artifact import kind, write_json, write_provenance, writing
 from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError, ToleranceError
 from blip_edge.evaluation import evaluate
@@ -88,8 +88,8 @@ def quantize(
                 "quantize", recipe, dataset, [Path(model)], started, outcome.history, seed=seed
             ),
         )
-    if outcome.missed:
-        raise ToleranceError(f"{outcome.verdict}; the result is in {reject(Path(output))}")
+        if outcome.missed:
+            raise ToleranceError(outcome.verdict)
     progress.say(outcome.verdict)
     return output
 

@@ -11,7 +11,7 @@ import pytest
 
 from blip_edge import artifact
 from blip_edge.artifact import Provenance, inside, kind, read_json, write_json, writing
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, ToleranceError
 
 
 def listing(folder: Path) -> list[str]:
@@ -130,12 +130,24 @@ def test_the_old_output_comes_back_when_the_new_one_cannot_take_its_place(
     assert (old / "dataset.json").read_text() == "old"
 
 
-def test_a_rejected_output_is_set_aside(old: Path) -> None:
+def test_an_output_that_missed_its_gate_is_set_aside_and_the_old_one_stays(old: Path) -> None:
     stale = old.with_name("out.rejected")
     stale.mkdir()
     (stale / "stale").touch()
-    assert artifact.reject(old) == stale
-    assert listing(old.parent) == ["out.rejected", "out.rejected/dataset.json"]
+    with (
+        pytest.raises(ToleranceError, match=r"too far off; it is kept at .*out\.rejected"),
+        writing(old, force=True) as draft,
+    ):
+        (draft / "dataset.json").write_text("new")
+        raise ToleranceError("too far off")
+    assert (old / "dataset.json").read_text() == "old"
+    assert (stale / "dataset.json").read_text() == "new"
+    assert listing(old.parent) == [
+        "out",
+        "out.rejected",
+        "out.rejected/dataset.json",
+        "out/dataset.json",
+    ]
 
 
 @pytest.mark.parametrize("relative", ["/etc/passwd", "../secret", "a/../../secret", "x/.."])
