@@ -21,9 +21,8 @@ _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # target -> (packages that run it, packages that export it, the extra that brings the latter)
 _TARGETS = {
     "onnx": (("onnxruntime",), ("torch", "onnx", "onnxscript"), "onnx"),
-    "openvino": (("openvino",), ("torch", "openvino", "nncf"), "openvino"),
+    "openvino": (("openvino",), ("torch", "onnx", "onnxscript", "openvino"), "openvino"),
     "coreml": (("coremltools",), ("torch", "coremltools"), "coreml"),
-    "executorch": (("executorch",), ("torch", "executorch"), "executorch"),
     "huggingface": (("transformers",), ("torch", "transformers"), "train"),
 }
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from blip_edge.artifact import read_json, write_json
 from blip_edge.errors import ArtifactError
+from blip_edge.generation import Generation
 from blip_edge.models.blip import Blip, build
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.quantized import Quantization, apply_quantization
 from blip_edge.models.weights import load_state, read_weights, save_weights
 from blip_edge.preprocess import Preprocess
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["Model", "load_model", "save_model"]

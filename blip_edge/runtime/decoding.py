@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_edge.errors import ArtifactError, UsageError
-from blip_edge.runtime.engine import F32, I32, Session
 from blip_edge.generation import Generation
+from blip_edge.runtime.engine import F32, I32, Session
 
 __all__ = ["Hypothesis", "beam_search", "greedy_search", "log_softmax", "search"]
 

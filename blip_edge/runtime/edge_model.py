@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from blip_edge.errors import UsageError
+from blip_edge.generation import Generation
 from blip_edge.preprocess import Preprocess
 from blip_edge.runtime.decoding import Hypothesis, search
 from blip_edge.runtime.engine import F32, I32, Engine, Limited
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer
 
 __all__ = ["Caption", "EdgeModel", "Picture"]

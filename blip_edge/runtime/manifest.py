@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 from blip_edge.artifact import inside, read_json, sha256_file, sha256_folder
 from blip_edge.errors import ArtifactError
-from blip_edge.preprocess import Preprocess
 from blip_edge.generation import Generation
+from blip_edge.preprocess import Preprocess
 
 __all__ = [
     "FORMAT_VERSION",

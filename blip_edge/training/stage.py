@@ -12,12 +12,12 @@ from blip_edge import __version__
 from blip_edge.artifact import Provenance, sha256_folder, write_provenance, writing
 from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError
+from blip_edge.generation import Generation
 from blip_edge.models.blip import Blip, build
 from blip_edge.models.config import Architecture, BlipConfig, TextConfig, VisionConfig
 from blip_edge.models.folder import Model, load_model, save_model
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
-from blip_edge.generation import Generation
 from blip_edge.text import Tokenizer, clean_caption
 from blip_edge.training.batches import CaptionBatches
 from blip_edge.training.loop import fit, total_steps

@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
+from blip_edge.generation import Generation
 from blip_edge.runtime.decoding import Hypothesis, search
 from blip_edge.runtime.engine import F32, I32
-from blip_edge.generation import Generation
 
 BOS, EOS, PAD, VOCABULARY = 38, 2, 0, 40
 IMAGES = 8

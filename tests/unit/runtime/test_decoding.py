@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.generation import Generation
 from blip_edge.runtime.decoding import (
     Hypothesis,
     beam_search,
@@ -17,7 +18,6 @@ from blip_edge.runtime.decoding import (
     search,
 )
 from blip_edge.runtime.engine import F32, I32
-from blip_edge.generation import Generation
 
 EOS, PAD, BOS = 1, 0, 2
 GENERATION = Generation(

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_edge.artifact import write_json
+from blip_edge.generation import Generation
 from blip_edge.preprocess import Preprocess
 from blip_edge.runtime.engine import F32, I32
-from blip_edge.generation import Generation
 from blip_edge.runtime.manifest import graph_sha256
 from blip_edge.text import Tokenizer
 
