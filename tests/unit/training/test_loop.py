@@ -63,6 +63,28 @@ def test_the_first_step_has_the_first_rate() -> None:
     assert before - weight.weight.item() == pytest.approx(0.1 / 4, rel=1e-4)
 
 
+@pytest.mark.parametrize(("clip", "share"), [(1e9, 1.0), (5.0, 0.5)])
+def test_a_long_gradient_is_scaled_down_to_clip(clip: float, share: float) -> None:
+    weight = nn.Linear(2, 1, bias=False)
+    seen = []
+    direction = torch.tensor([[6.0, 8.0]])
+    clipping = torch.nn.utils.clip_grad_norm_
+
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        return {"l": (weight.weight * direction).sum()}
+
+    def spy(parameters: Any, longest: float) -> Tensor:
+        norm: Tensor = clipping(parameters, longest)
+        assert weight.weight.grad is not None
+        seen.append(weight.weight.grad.clone())
+        return norm
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+        run(weight, loss, 1, clip=clip)
+    torch.testing.assert_close(seen, [direction * share])
+
+
 def test_extra_parameters_are_trained_along_and_frozen_ones_are_not() -> None:
     model, projector = nn.Linear(2, 2), nn.Linear(2, 2)
     model.bias.requires_grad_(False)

@@ -4,6 +4,7 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import Tensor
 
 from blip_edge.data import Dataset
 from blip_edge.models import Blip, Model
@@ -101,6 +102,54 @@ def test_the_contrast_by_hand(world: Dataset, pretrained: Model) -> None:
     torch.testing.assert_close(objective.images.items[:5], image)
     torch.testing.assert_close(objective.texts.items[:5], text)
     assert torch.equal(objective.images.items[5:], queued[0][5:])
+
+
+def matched(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the matching head is asked for a batch: ids, mask, image tokens; and the loss."""
+    asked: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def certain(ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """Sure that every pair matches."""
+        asked.append((ids, mask, tokens))
+        return torch.tensor([[-20.0, 20.0]]).repeat(len(ids), 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.blip, "itm_logits", certain)
+        objective = PretrainObjective(model.blip, model.tokenizer, RECIPE)
+        loss = objective(batch, 0)["itm"]
+    return *asked[0], loss
+
+
+def test_matching_sees_every_pair_and_two_wrong_ones(world: Dataset, pretrained: Model) -> None:
+    batch = batch_of(world, pretrained, 6)
+    ids, mask, tokens, loss = matched(pretrained, batch)
+    own = pretrained.blip.vision_model(batch.pixel_values)
+    right = batch.first(pretrained.tokenizer.enc)
+    assert len(ids) == len(mask) == len(tokens) == 18
+    assert torch.equal(ids[:6], right) and torch.equal(tokens[:6], own)
+    assert torch.equal(mask[:6], batch.attention_mask)
+    # A picture with another's text, then a text with another's picture.
+    assert torch.equal(tokens[6:12], own) and torch.equal(ids[12:], right)
+    for row in range(6):
+        assert not torch.equal(ids[6 + row], right[row])
+        assert not torch.equal(tokens[12 + row], own[row])
+    # Class 1 says that they match: the certain head is wrong by 40 on two thirds.
+    assert loss.item() == pytest.approx(40 * 12 / 18)
+
+
+def test_pictures_of_one_caption_are_no_negatives(world: Dataset, pretrained: Model) -> None:
+    """Two red circles are not told apart by "a red circle"; to say they do not match is a lie."""
+    batch = batch_of(world, pretrained, 4)
+    texts = batch.input_ids.clone()
+    texts[1] = texts[0]
+    equal = Batch(batch.pixel_values, texts, batch.attention_mask, torch.arange(4))
+    own = pretrained.blip.vision_model(batch.pixel_values)
+    right = equal.first(pretrained.tokenizer.enc)
+    for _ in range(10):
+        ids, _, tokens, _ = matched(pretrained, equal)
+        for row in (0, 1):
+            assert not torch.equal(ids[4 + row], right[0])
+            assert not torch.equal(tokens[8 + row], own[1 - row])
 
 
 def test_soft_targets_come_in_slowly(world: Dataset, pretrained: Model) -> None:
