@@ -48,7 +48,8 @@ class DistillObjective(nn.Module):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         recipe = self._recipe
         with torch.no_grad():
-            theirs = _look(self._teacher[0], batch, self._first)
+            teacher = self._teacher[0].to(batch.pixel_values.device)
+            theirs = _look(teacher, batch, self._first)
         mine = _look(self.student, batch, self._first)
         labels = caption_labels(batch, self._prompt_length)
         predicts = labels.roll(-1, dims=1) != IGNORED  # position t predicts the label of t + 1

@@ -57,6 +57,7 @@ def distill(
         layers = (list(keep.vision), list(keep.text))
         history = _imitate(student, model, layers, batches, recipe, "distill", progress)
         save_model(draft, model.with_blip(student))
+        batches.report(draft, progress)
         made = provenance("distill", recipe, dataset, [teacher], started, history, seed=seed)
         write_provenance(draft, made)
     return output
@@ -96,6 +97,7 @@ def prune(
         layers = (list(keep.vision), list(keep.text))
         history = _imitate(smaller, whole, layers, batches, recipe, "prune", progress)
         save_model(draft, whole.with_blip(smaller))
+        batches.report(draft, progress)
         made = provenance("prune", recipe, dataset, [model], started, history, seed=seed)
         write_provenance(draft, made)
     return output

@@ -5,8 +5,9 @@ Pictures that cannot be decoded are skipped and counted; too many of them stop t
 
 # B rows · T text tokens · S image side
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import CaptionRow
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import Preprocess
+from blip_edge.progress import Progress
 from blip_edge.text import Tokenizer, clean_caption
 
 __all__ = ["Batch", "CaptionBatches"]
@@ -38,6 +40,10 @@ class Batch:
     """(B, T) ones for words."""
     picture: Tensor
     """(B,) numbers of the pictures, equal for rows of one picture."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def first(self, token: int) -> Tensor:
         """The ids with `token` at position 0, as the encoder and the decoder want them."""
@@ -79,6 +85,15 @@ class CaptionBatches:
         self._pixels: dict[str, NDArray[np.uint8]] = {}
         self.skipped: dict[str, str] = {}
         """Pictures that could not be decoded, and why."""
+
+    def report(self, folder: Path, progress: Progress) -> None:
+        """List the skipped pictures in `skipped.jsonl`, if there are any, and say how many."""
+        if not self.skipped:
+            return
+        rows = [{"image": image, "reason": why} for image, why in self.skipped.items()]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "skipped.jsonl").write_text(lines, encoding="utf-8")
+        progress.say(f"warning: {len(rows)} pictures could not be read; see skipped.jsonl")
 
     @property
     def per_epoch(self) -> int:

@@ -43,19 +43,21 @@ def fit(
     *,
     steps: int,
     description: str,
-    extra: Iterable[nn.Parameter] = (),
     progress: Progress = SILENT,
 ) -> list[dict[str, float]]:
     """Train `model` in place for `steps` steps, and return points of the loss curve.
 
-    `extra` parameters, such as a projector that only the loss uses, are trained along.
+    It is trained where accelerate says, and is on the CPU again afterwards.
 
     Raises:
         ArtifactError: the loss is not a finite number.
     """
     accelerator = Accelerator()
     half = recipe.precision == "bf16"
-    trained = [p for p in model.parameters() if p.requires_grad] + list(extra)
+    model.to(accelerator.device)
+    if isinstance(objective, nn.Module):
+        objective.to(accelerator.device)  # what it remembers between steps
+    trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         trained, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
@@ -68,8 +70,13 @@ def fit(
     for step, batch in enumerate(stream):
         # Not accelerate's own autocast: that is fixed for a process, and stages differ.
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
-            losses = objective(batch, step)
+            losses = objective(batch.to(accelerator.device), step)
             loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            raise ArtifactError(
+                f"the loss is not a finite number at step {step} ({_point(step, losses)}); "
+                "lower lr or clip"
+            )
         accelerator.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
         optimiser.step()
@@ -78,14 +85,9 @@ def fit(
         if step % max(1, steps // _LOGGED) == 0 or step == steps - 1:
             history.append(_point(step, losses))
             progress.note(" ".join(f"{k} {v:.3f}" for k, v in history[-1].items() if k != "step"))
-    model.eval()
+    model.eval().cpu()
     return history
 
 
 def _point(step: int, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-    values = {name: round(loss.item(), 5) for name, loss in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
-        raise ArtifactError(
-            f"the loss is not a finite number at step {step} ({values}); lower lr or clip"
-        )
-    return {"step": float(step), **values}
+    return {"step": float(step), **{n: round(loss.item(), 5) for n, loss in losses.items()}}

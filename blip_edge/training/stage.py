@@ -65,6 +65,7 @@ def train(
             progress=progress,
         )
         save_model(draft, model)
+        batches.report(draft, progress)
         write_provenance(
             draft, provenance("train", recipe, dataset, [init], started, history, seed=seed)
         )
@@ -74,7 +75,8 @@ def train(
 def batches_for(
     dataset: Dataset, model: Model, recipe: Optimisation, *, seed: int, max_words: int = 30
 ) -> CaptionBatches:
-    """The training rows of `dataset` as `model` reads them."""
+    """The training rows of `dataset` as `model` reads them; only captioners see the prompt."""
+    matches = model.config.architecture != "BlipForConditionalGeneration"
     return CaptionBatches(
         dataset,
         dataset.captions("train"),
@@ -82,7 +84,7 @@ def batches_for(
         model.preprocess,
         batch=recipe.batch,
         seed=seed,
-        prompt=model.generation.prompt,
+        prompt="" if matches else model.generation.prompt,
         max_words=max_words,
         max_length=min(_MAX_TOKENS, model.config.text_config.max_position_embeddings),
         max_bad=recipe.max_bad,

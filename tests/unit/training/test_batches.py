@@ -1,5 +1,6 @@
 """Batches: the same for a seed, whole words, and no run that dies of one bad file in a million."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from blip_edge.data import CaptionRow, Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.models import Model
+from blip_edge.progress import SILENT
 from blip_edge.training.batches import Batch, CaptionBatches
 from blip_edge.training.losses import IGNORED
 from blip_edge.training.objectives import caption_labels
@@ -134,6 +136,14 @@ def test_a_damaged_picture_is_skipped_and_counted(batches: Make, damaged: Datase
     bad = damaged.captions("train")[0].image
     assert list(made.skipped) == [bad]
     assert "cannot be decoded" in made.skipped[bad]
+    made.report(damaged.folder, SILENT)
+    listed = [json.loads(row) for row in (damaged.folder / "skipped.jsonl").open()]
+    assert listed == [{"image": bad, "reason": made.skipped[bad]}]
+
+
+def test_nothing_is_listed_when_nothing_was_skipped(batches: Make, tmp_path: Path) -> None:
+    batches().report(tmp_path, SILENT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_many_damaged_pictures_stop_the_run(batches: Make, damaged: Dataset) -> None:
