@@ -137,7 +137,9 @@ def test_a_damaged_picture_is_skipped_and_counted(batches: Make, damaged: Datase
     assert list(made.skipped) == [bad]
     assert "cannot be decoded" in made.skipped[bad]
     made.report(damaged.folder, SILENT)
-    listed = [json.loads(row) for row in (damaged.folder / "skipped.jsonl").open()]
+    listed = [
+        json.loads(row) for row in (damaged.folder / "skipped.jsonl").read_text().splitlines()
+    ]
     assert listed == [{"image": bad, "reason": made.skipped[bad]}]
 
 
