@@ -170,7 +170,7 @@ def latency_plot(
     axes.set_xlabel("milliseconds per caption, median (left is better)")
     axes.set_ylabel("CIDEr (up is better)")
     axes.grid(True)
-    taken = [] if reference is None else [_reference(figure, axes, reference)]
+    taken = [] if reference is None else _reference(figure, axes, reference)
     for index, point in enumerate(points):
         axes.plot(
             point.p50_ms,
@@ -241,7 +241,8 @@ def _canvas(wide: float, high: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _reference(figure: "Figure", axes: "Axes", level: float) -> Box:
+def _reference(figure: "Figure", axes: "Axes", level: float) -> list[Box]:
+    """Draw a line at `level`, and return the places of its name and of itself."""
     axes.axhline(level, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     words = axes.annotate(
         f"teacher {level:.1f}",
@@ -254,8 +255,12 @@ def _reference(figure: "Figure", axes: "Axes", level: float) -> Box:
         color=_MUTED,
     )
     figure.draw_without_rendering()
-    extent = words.get_window_extent()
-    return Box(extent.x0, extent.y0, extent.x1, extent.y1)
+    extent, frame = words.get_window_extent(), axes.get_window_extent()
+    height = axes.transData.transform((0, level))[1]
+    return [
+        Box(extent.x0, extent.y0, extent.x1, extent.y1),
+        Box(frame.x0, height - 1, frame.x1, height + 1),
+    ]
 
 
 def _write_labels(

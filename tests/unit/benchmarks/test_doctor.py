@@ -78,7 +78,7 @@ def test_the_installed_distribution_is_asked_without_a_checkout(
 
 def test_every_target_can_be_run_or_says_why_not() -> None:
     result = doctor(measure=False)
-    for target in ("onnx", "openvino", "coreml", "executorch", "huggingface"):
+    for target in ("onnx", "openvino", "coreml", "huggingface"):
         for group in ("run", "export"):
             check = found(result, group, target)
             assert check.ok == (check.detail == "ready")
