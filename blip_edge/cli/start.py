@@ -49,7 +49,8 @@ def quickstart(
 def _tables(summary: Mapping[str, Any]) -> str:
     """A run in three tables: its models, its bundles, and what was asked of them."""
     stages = [
-        (name, f"{row['parameters']:,}", *_figures(row)) for name, row in summary["stages"].items()
+        (name, f"{row['parameters']:,}", *_figures(row), *_said(row))
+        for name, row in summary["stages"].items()
     ]
     bundles = [(name, row["precision"], *_figures(row)) for name, row in summary["bundles"].items()]
     goals = [
@@ -59,12 +60,18 @@ def _tables(summary: Mapping[str, Any]) -> str:
     figures = ("MB", "CIDEr", "truth", "p50 ms", "p90 ms")
     return "\n\n".join(
         (
-            table(stages, head=("model", "parameters", *figures)),
+            table(stages, head=("model", "parameters", *figures, "facts", "distinct", "unseen")),
             table(bundles, head=("bundle", "precision", *figures)),
             table(goals, head=("goal", "asked", "measured", "")),
             f"{summary['seconds'] / 60:.1f} minutes; the page: {summary['report']}",
         )
     )
+
+
+def _said(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Facts a caption states, how many captions differ, and truth on unseen compositions."""
+    facts, distinct = f"{row['facts_per_caption']:.2f}", f"{row['distinct_captions']:.0f}"
+    return facts, distinct, f"{row['truth_unseen']:.3f}"
 
 
 def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
