@@ -36,8 +36,8 @@ _BUCKETS = {
     "clips": range(9, 10),
 }
 
-# Radius of a thing as a share of its place's side: even steps of a third, far wider than the jitter,
-# and the smallest still shows its shape where a place has 24 pixels.
+# Radius of a thing as a share of its place's side: even steps of a third, far wider than the
+# jitter, and the smallest still shows its shape where a place has 24 pixels.
 _RADII = {"small": 0.26, "medium": 0.345, "large": 0.46}
 _RADIUS_JITTER = 0.04
 _TWIN = 0.4  # without likeness among things there is little to count and nothing to confuse
