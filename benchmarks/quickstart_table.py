@@ -2,8 +2,9 @@
 
     python benchmarks/quickstart_table.py                        # record -> README.md
     python benchmarks/quickstart_table.py --run runs/quickstart  # run -> record -> README.md
+    python benchmarks/quickstart_table.py --seeds runs/0 runs/1 runs/2   # runs of other seeds
 
-A test holds README.md to the record.
+A test holds README.md to the records.
 """
 
 import argparse
@@ -13,9 +14,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "quickstart.json"
+SEEDS = RECORD.with_name("quickstart-seeds.json")
 README = ROOT / "README.md"
 BEGIN = "<!-- quickstart: written by benchmarks/quickstart_table.py -->\n"
 END = "<!-- /quickstart -->\n"
+
+_QUALITY = ("CIDEr", "truth", "truth_unseen")
 
 # What a run says of its own place and pictures means nothing elsewhere.
 _LOCAL = ("report", "samples")
@@ -27,8 +31,23 @@ def record(run: Path) -> dict[str, Any]:
     return {key: value for key, value in summary.items() if key not in _LOCAL}
 
 
-def tables(summary: dict[str, Any]) -> str:
-    """The stages, the bundles and the goals of a run in Markdown."""
+def seeds(runs: list[Path]) -> list[dict[str, Any]]:
+    """The quality of every stage of several runs, by seed."""
+    summaries = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in runs]
+    return [
+        {
+            "seed": summary["seed"],
+            "stages": {
+                name: {key: row[key] for key in _QUALITY} for name, row in summary["stages"].items()
+            },
+            "goals": summary["goals"],
+        }
+        for summary in sorted(summaries, key=lambda summary: int(summary["seed"]))
+    ]
+
+
+def tables(summary: dict[str, Any], spread: list[dict[str, Any]]) -> str:
+    """The stages, the bundles and the goals of a run, and how seeds differ, in Markdown."""
     lines = [
         f"One run on {summary['machine']['cpu']} with {summary['machine']['cores']} cores, "
         f"seed {summary['seed']}: {summary['seconds'] / 60:.1f} minutes after the install, "
@@ -57,14 +76,41 @@ def tables(summary: dict[str, Any]) -> str:
         "between a bundle's outputs and those of the same model at the same precision in torch. "
         "Core ML packages are evaluated here by a program, so they have no time.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_spread(spread)]) + "\n"
 
 
-def with_tables(readme: str, summary: dict[str, Any]) -> str:
-    """`readme` with the tables of `summary` between its two marks."""
+def _spread(runs: list[dict[str, Any]]) -> list[str]:
+    """Mean, least and most of each figure over runs that differ in the seed of everything."""
+    missed = [
+        f"seed {run['seed']}: {goal['name']} ({goal['measured']:.3f})"
+        for run in runs
+        for goal in run["goals"]
+        if not goal["met"]
+    ]
+    lines = [
+        f"Over seeds {', '.join(str(run['seed']) for run in runs)}, which draw the world and train "
+        "anew: mean, least and most.",
+        "",
+        "| stage | CIDEr | truth | truth, unseen compositions |",
+        "|---|---|---|---|",
+    ]
+    for name in runs[0]["stages"]:
+        rows = [run["stages"][name] for run in runs]
+        cells = [_range([row[key] for row in rows], 1 if key == "CIDEr" else 3) for key in _QUALITY]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, "", f"Goals missed: {'; '.join(missed) or 'none'}."]
+
+
+def _range(values: list[float], digits: int) -> str:
+    mean = sum(values) / len(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def with_tables(readme: str, summary: dict[str, Any], spread: list[dict[str, Any]]) -> str:
+    """`readme` with the tables of the records between its two marks."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{tables(summary)}{END}{after}"
+    return f"{before}{BEGIN}{tables(summary, spread)}{END}{after}"
 
 
 def _ms(value: float | None) -> str:
@@ -91,13 +137,23 @@ def main() -> None:
     """Write the record, if a run is given, and the README."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, help="a finished quickstart run to record first")
-    run = parser.parse_args().run
-    if run is not None:
-        RECORD.parent.mkdir(exist_ok=True)
-        text = json.dumps(record(run), indent=1, ensure_ascii=False)
-        RECORD.write_text(text + "\n", encoding="utf-8")
-    summary = json.loads(RECORD.read_text(encoding="utf-8"))
-    README.write_text(with_tables(README.read_text(encoding="utf-8"), summary), encoding="utf-8")
+    parser.add_argument("--seeds", type=Path, nargs="+", help="finished runs, each of another seed")
+    given = parser.parse_args()
+    if given.run is not None:
+        _write(RECORD, record(given.run))
+    if given.seeds is not None:
+        _write(SEEDS, seeds(given.seeds))
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(with_tables(readme, *map(_read, (RECORD, SEEDS))), encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ def test_the_readme_says_what_the_recorded_run_said() -> None:
     assert spec is not None and spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    record = json.loads(program.RECORD.read_text(encoding="utf-8"))
+    record, seeds = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (program.RECORD, program.SEEDS)
+    )
     readme = program.README.read_text(encoding="utf-8")
-    assert program.with_tables(readme, record) == readme
+    assert program.with_tables(readme, record, seeds) == readme
     assert f"{record['stages']['teacher']['parameters']:,}" in readme
