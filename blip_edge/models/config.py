@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from blip_edge.errors import ArtifactError, UsageError
 
-__all__ = ["Architecture", "BlipConfig", "PerLayer", "TextConfig", "VisionConfig"]
+__all__ = ["Architecture", "BlipConfig", "PerLayer", "TextConfig", "TowerConfig", "VisionConfig"]
 
 PerLayer = int | tuple[int, ...]
 Architecture = Literal[
@@ -36,29 +36,50 @@ def _each(value: PerLayer, layers: int, name: str) -> tuple[int, ...]:
     return every
 
 
-def _head_dim(hidden_size: int, heads: PerLayer, head_dim: int | None) -> int:
-    if head_dim is not None:
-        return head_dim
-    if not isinstance(heads, int) or heads < 1 or hidden_size % heads:
-        raise UsageError(f"hidden_size {hidden_size} does not split into {heads} heads")
-    return hidden_size // heads
-
-
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """Sizes of the ViT; the defaults are BLIP base at 384 pixels."""
+class TowerConfig:
+    """What both towers have: layers of attention and feed-forward networks."""
 
-    image_size: int = 384
-    patch_size: int = 16
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: PerLayer = 12
     intermediate_size: PerLayer = 3072
     head_dim: int | None = None
     """Width of one head; hidden_size / num_attention_heads unless heads were cut out."""
+    hidden_act: str = "gelu"
+
+    def __post_init__(self) -> None:
+        _ = self.heads, self.ffn_widths, self.head_width
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Self-attention heads of each layer."""
+        return _each(self.num_attention_heads, self.num_hidden_layers, "num_attention_heads")
+
+    @property
+    def ffn_widths(self) -> tuple[int, ...]:
+        """Neurons in each layer's feed-forward network."""
+        return _each(self.intermediate_size, self.num_hidden_layers, "intermediate_size")
+
+    @property
+    def head_width(self) -> int:
+        """K, the width of one head."""
+        if self.head_dim is not None:
+            return self.head_dim
+        heads = self.num_attention_heads
+        if not isinstance(heads, int) or heads < 1 or self.hidden_size % heads:
+            raise UsageError(f"hidden_size {self.hidden_size} does not split into {heads} heads")
+        return self.hidden_size // heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig(TowerConfig):
+    """Sizes of the ViT; the defaults are BLIP base at 384 pixels."""
+
+    image_size: int = 384
+    patch_size: int = 16
     layer_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
-    hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
         if self.patch_size < 1 or self.image_size < 1:
@@ -67,59 +88,34 @@ class VisionConfig:
             raise UsageError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
-        _ = self.heads, self.ffn_widths, self.head_width
+        super().__post_init__()
 
     @property
     def num_tokens(self) -> int:
         """Image tokens: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """Attention heads of each layer."""
-        return _each(self.num_attention_heads, self.num_hidden_layers, "num_attention_heads")
-
-    @property
-    def ffn_widths(self) -> tuple[int, ...]:
-        """Neurons in each layer's feed-forward network."""
-        return _each(self.intermediate_size, self.num_hidden_layers, "intermediate_size")
-
-    @property
-    def head_width(self) -> int:
-        """K, the width of one head."""
-        return _head_dim(self.hidden_size, self.num_attention_heads, self.head_dim)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(TowerConfig):
     """Sizes of the BERT-like mixture of encoder and decoder; the defaults are BLIP base."""
 
     vocab_size: int = 30524
     max_position_embeddings: int = 512
-    hidden_size: int = 768
     encoder_hidden_size: int = 768
     """Width of what cross-attention reads: the image tokens."""
-    num_hidden_layers: int = 12
-    num_attention_heads: PerLayer = 12
     cross_attention_heads: PerLayer | None = None
     """Heads of each cross-attention; the same as self-attention's unless heads were cut out."""
-    intermediate_size: PerLayer = 3072
-    head_dim: int | None = None
     layer_norm_eps: float = 1e-12
     hidden_dropout_prob: float = 0.0
     attention_probs_dropout_prob: float = 0.0
-    hidden_act: str = "gelu"
     bos_token_id: int = 30522
     pad_token_id: int = 0
     sep_token_id: int = 102
 
     def __post_init__(self) -> None:
-        _ = self.heads, self.cross_heads, self.ffn_widths, self.head_width
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """Self-attention heads of each layer."""
-        return _each(self.num_attention_heads, self.num_hidden_layers, "num_attention_heads")
+        super().__post_init__()
+        _ = self.cross_heads
 
     @property
     def cross_heads(self) -> tuple[int, ...]:
@@ -127,16 +123,6 @@ class TextConfig:
         if self.cross_attention_heads is None:
             return self.heads
         return _each(self.cross_attention_heads, self.num_hidden_layers, "cross_attention_heads")
-
-    @property
-    def ffn_widths(self) -> tuple[int, ...]:
-        """Neurons in each layer's feed-forward network."""
-        return _each(self.intermediate_size, self.num_hidden_layers, "intermediate_size")
-
-    @property
-    def head_width(self) -> int:
-        """K, the width of one head."""
-        return _head_dim(self.hidden_size, self.num_attention_heads, self.head_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
