@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: help setup quickstart test check bench
 
 help:
-	@echo "make setup       set up .venv (once, about 7 GB, most of it torch)"
+	@echo "make setup       set up .venv (once, about 6 GB, most of it torch)"
 	@echo "make quickstart  the whole pipeline on drawn pictures, with a report: runs/quickstart"
 	@echo "make test        all tests"
 	@echo "make check       style, types and import rules"
