@@ -86,7 +86,9 @@ def _explain(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         where = f" (see: {context.command_path} --help)" if context is not None else ""
-        return 2, _one_line(error.format_message()) + where
+        # typer hands on pydantic's word for a value that a choice does not have.
+        message = error.format_message().replace("Value error, ", "")
+        return 2, _one_line(message) + where
     if isinstance(error, MemoryError):
         return 3, "out of memory; give smaller pictures or a smaller batch, or close something"
     if isinstance(error, OSError) and error.errno in _DISK:

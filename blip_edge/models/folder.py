@@ -50,6 +50,11 @@ def load_model(folder: Path, *, quantized: bool = False) -> Model:
     folder = Path(folder)
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder; give a model that `blip-edge train` wrote")
+    if not (folder / _CONFIG).is_file():
+        raise ArtifactError(
+            f"{folder} is no model folder ({_CONFIG} is missing); give one that `blip-edge train`, "
+            "`distill`, `prune` or `quantize` wrote"
+        )
     config = BlipConfig.from_json(read_json(folder / _CONFIG), source=folder / _CONFIG)
     blip = build(config)
     load_state(blip, read_weights(folder / _WEIGHTS), source=folder / _WEIGHTS)
