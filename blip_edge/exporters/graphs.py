@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip_edge.models.bert import MASKED, Cross, causal_mask
+from blip_edge.models.attention import MASKED, Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.models.quantized import QuantizedLinear
 from blip_edge.runtime.manifest import LayerCache, Port
@@ -91,7 +91,7 @@ class VisionGraph(Graph):
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """cross_key_i (1, H, K, N) and cross_value_i (1, H, N, K) for each layer i in turn."""
         cross = self.text_decoder.bert.cross(self.vision_model(pixel_values))
-        return tuple(tensor for layer in cross for tensor in layer)
+        return tuple(tensor for layer in cross for tensor in (layer.key, layer.value))
 
 
 class DecoderGraph(Graph):

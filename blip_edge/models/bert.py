@@ -10,81 +10,67 @@ Source: BLIP paper (arXiv 2201.12086) section 3.1.
 # B images · R rows = B x beams · T text tokens · P past tokens · N image tokens · D width
 # H heads · K width of a head · V vocabulary
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip_edge.models.attention import (
+    Cross,
+    CrossAttention,
+    Residual,
+    SelfAttention,
+    TwinCross,
+    TwinCrossAttention,
+    causal_mask,
+)
 from blip_edge.models.config import TextConfig
 
-__all__ = [
-    "MASKED",
-    "Cross",
-    "TextDecoder",
-    "TextLayer",
-    "TextModel",
-    "causal_mask",
-    "padding_mask",
-]
-
-# Finite, because half precision turns -inf and finfo.min into NaN on several devices.
-MASKED = -1e4
-
-
-class Cross(NamedTuple):
-    """What one layer's cross-attention knows of the images: key (B, H, K, N), value (B, H, N, K).
-
-    The key is stored transposed, as the product with the query reads it.
-    """
-
-    key: Tensor
-    value: Tensor
-
-
-def padding_mask(attention_mask: Tensor) -> Tensor:
-    """(B, T) ones and zeros to an additive (B, 1, 1, T) mask."""
-    return (1.0 - attention_mask[:, None, None, :].float()) * MASKED
-
-
-def causal_mask(tokens: int, past: int, device: torch.device) -> Tensor:
-    """Additive (1, 1, T, P + T) mask: a token sees the past, itself and what came before it."""
-    row = torch.arange(past, past + tokens, device=device)[:, None]
-    column = torch.arange(past + tokens, device=device)[None, :]
-    return torch.where(column <= row, 0.0, MASKED)[None, None]
+__all__ = ["TextDecoder", "TextLayer", "TextModel"]
 
 
 class TextModel(nn.Module):
-    """(B, T) ids to (B, T, D) hidden states."""
+    """(B, T) ids to (B, T, D) hidden states; a twin looks at two pictures at once."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, *, twin: bool = False) -> None:
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        self.encoder = _Encoder(config)
+        self.encoder = _Encoder(config, twin=twin)
 
     @property
     def blocks(self) -> "list[TextLayer]":
         """The layers, first to last."""
         return cast("list[TextLayer]", list(self.encoder.layer))
 
-    def cross(self, image_tokens: Tensor) -> list[Cross]:
-        """Each layer's cross-attention keys and values of (B, N, D) image tokens."""
-        return [layer.crossattention.project(image_tokens) for layer in self.blocks]
+    def cross(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[Cross]:
+        """Each layer's cross-attention keys and values of (B, N, W) image tokens.
+
+        `mask` is additive, (B, 1, 1, N), where not every token counts.
+        """
+        return [layer.crossattention.project(image_tokens, mask) for layer in self.blocks]
+
+    def twin_cross(self, left: Tensor, right: Tensor) -> list[TwinCross]:
+        """A twin's keys and values of the left and of the right pictures' tokens."""
+        return [layer.crossattention.project(left, right) for layer in self.blocks]
 
     def forward(
         self,
         input_ids: Tensor,
         mask: Tensor | None = None,
-        cross: list[Cross] | None = None,
+        cross: Sequence[Cross] | Sequence[TwinCross] | None = None,
         past: list[tuple[Tensor, Tensor]] | None = None,
         hidden_states: list[Tensor] | None = None,
+        maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Hidden states, and each layer's self-attention cache, (R, H, P + T, K) twice.
 
         `mask` is additive and broadcasts to (R, H, T, P + T). Without `cross` the layers skip
         cross-attention. With B images in `cross`, rows are B x beams, an image's beams adjacent.
-        Each layer's output is appended to `hidden_states` when it is given.
+        Each layer's output is appended to `hidden_states`, and the shares (B, H, beams · T, N) of
+        its cross-attention to `maps`, when they are given.
         """
         start = 0 if past is None else past[0][0].shape[2]
         x = self.embeddings(input_ids, start)
@@ -95,6 +81,7 @@ class TextModel(nn.Module):
                 mask,
                 None if cross is None else cross[number],
                 None if past is None else past[number],
+                maps,
             )
             present.append(cache)
             if hidden_states is not None:
@@ -119,109 +106,46 @@ class _Embeddings(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, *, twin: bool) -> None:
         super().__init__()
-        widths = zip(config.heads, config.cross_heads, config.ffn_widths, strict=True)
-        self.layer = nn.ModuleList(TextLayer(config, *sizes) for sizes in widths)
+        self.layer = nn.ModuleList(
+            TextLayer(config, number, twin=twin) for number in range(config.num_hidden_layers)
+        )
 
 
 class TextLayer(nn.Module):
     """One post-norm block: self-attention, cross-attention when asked for, feed-forward."""
 
-    def __init__(self, config: TextConfig, heads: int, cross_heads: int, ffn_width: int) -> None:
+    def __init__(self, config: TextConfig, number: int, *, twin: bool) -> None:
         super().__init__()
-        self.attention = _SelfAttention(config, heads, config.hidden_size)
-        self.crossattention = _CrossAttention(config, cross_heads, config.encoder_hidden_size)
+        cross_heads, ffn_width = config.cross_heads[number], config.ffn_widths[number]
+        self.attention = SelfAttention(config, config.heads[number])
+        self.crossattention: Any = (  # either kind, and few callers care which
+            TwinCrossAttention(config, cross_heads, merges=number >= config.merge_from_layer)
+            if twin
+            else CrossAttention(config, cross_heads)
+        )
         self.intermediate = _Dense(config.hidden_size, ffn_width)
-        self.output = _Residual(config, ffn_width)
+        self.output = Residual(config, ffn_width)
 
     def forward(
         self,
         x: Tensor,
         mask: Tensor | None,
-        cross: Cross | None,
+        cross: Cross | TwinCross | None,
         past: tuple[Tensor, Tensor] | None,
+        maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x, present = self.attention(x, mask, past)
         if cross is not None:
-            x = self.crossattention(x, cross)
+            x = self.crossattention(x, cross, maps)
         return self.output(F.gelu(self.intermediate.dense(x)), x), present
-
-
-class _Attention(nn.Module):
-    """The weights that both attentions have, under Hugging Face's names."""
-
-    def __init__(self, config: TextConfig, heads: int, source_width: int) -> None:
-        super().__init__()
-        self.heads, self.head_width = heads, config.head_width
-        self.dropout = config.attention_probs_dropout_prob
-        inner = heads * self.head_width
-        self.self = _Projections(config.hidden_size, source_width, inner)
-        self.output = _Residual(config, inner)
-
-    def _split(self, x: Tensor) -> Tensor:
-        heads: Tensor = x.unflatten(-1, (self.heads, self.head_width))
-        return heads.transpose(1, 2)  # (B, H, T, K)
-
-
-class _SelfAttention(_Attention):
-    def forward(
-        self, x: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        q = self._split(self.self.query(x))
-        k, v = self._split(self.self.key(x)), self._split(self.self.value(x))  # (R, H, T, K)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        dropout = self.dropout if self.training else 0.0
-        if mask is not None:
-            mask = mask.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.output(y.transpose(1, 2).flatten(2), x), (k, v)
-
-
-class _CrossAttention(_Attention):
-    def project(self, image_tokens: Tensor) -> Cross:
-        key = self.self.key(image_tokens).unflatten(-1, (self.heads, self.head_width))
-        return Cross(key.permute(0, 2, 3, 1), self._split(self.self.value(image_tokens)))
-
-    def forward(self, x: Tensor, cross: Cross) -> Tensor:
-        rows, tokens, _ = x.shape
-        images = cross.key.shape[0]
-        # An image's beams become one longer query: keys and values are read once, not copied.
-        q = self.self.query(x).reshape(images, -1, self.heads, self.head_width).transpose(1, 2)
-        scores = (q * self.head_width**-0.5) @ cross.key  # (B, H, beams x T, N)
-        shares = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        y = (shares @ cross.value).transpose(1, 2).reshape(rows, tokens, -1)
-        out: Tensor = self.output(y, x)
-        return out
-
-
-class _Projections(nn.Module):
-    def __init__(self, width: int, source_width: int, inner: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, inner)
-        self.key = nn.Linear(source_width, inner)
-        self.value = nn.Linear(source_width, inner)
 
 
 class _Dense(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.dense = nn.Linear(width, inner)
-
-
-class _Residual(nn.Module):
-    """Post-norm: LayerNorm(dropout(dense(y)) + x)."""
-
-    def __init__(self, config: TextConfig, inner: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inner, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        out: Tensor = self.LayerNorm(self.dropout(self.dense(y)) + x)
-        return out
 
 
 class TextDecoder(nn.Module):
@@ -240,7 +164,7 @@ class TextDecoder(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        cross: list[Cross],
+        cross: Sequence[Cross],
         past: list[tuple[Tensor, Tensor]] | None = None,
         hidden_states: list[Tensor] | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

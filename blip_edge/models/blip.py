@@ -3,22 +3,25 @@
 Captioning has the image tower and the decoder; matching has the image tower, the encoder, the two
 projections and the matching head; pre-training has all of it, the text encoder sharing every
 weight with the decoder but its self-attention (paper section 3.1, table 3: "all except SA").
+Answering questions has encoder and decoder, the decoder reading the question's states instead of
+the picture; judging a sentence about two pictures (NLVR2) has an encoder that looks at both.
 """
 
-# B images · T text tokens · N image tokens · D width · V vocabulary
+# B images · F frames of a clip · R rows = B x texts · T text tokens · N image tokens · D width
+# E width of the shared space · V vocabulary
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip_edge.models.bert import TextDecoder, TextModel, padding_mask
+from blip_edge.models.attention import Cross, padding_mask
+from blip_edge.models.bert import TextDecoder, TextModel
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.vit import VisionModel, sine_positions
 
 __all__ = ["Blip", "build", "count_parameters"]
-
-# The paper's start for the contrastive temperature (appendix; the same as ALBEF's).
-_TEMPERATURE = 0.07
 
 
 class Blip(nn.Module):
@@ -27,18 +30,19 @@ class Blip(nn.Module):
     def __init__(self, config: BlipConfig) -> None:
         super().__init__()
         self.config = config
-        vision, text = config.vision_config, config.text_config
-        generates = config.architecture != "BlipForImageTextRetrieval"
-        matches = config.architecture != "BlipForConditionalGeneration"
+        vision, text, parts = config.vision_config, config.text_config, config.parts
         self.vision_model = VisionModel(vision)
-        self.text_decoder = TextDecoder(text) if generates else None
-        self.text_encoder = TextModel(text) if matches else None
-        if matches:
+        self.text_decoder = TextDecoder(config.decoder_config) if parts.decoder else None
+        self.text_encoder = TextModel(text, twin=parts.twin) if parts.encoder else None
+        if parts.compares:
             self.vision_proj = nn.Linear(vision.hidden_size, config.image_text_hidden_size)
             self.text_proj = nn.Linear(text.hidden_size, config.image_text_hidden_size)
             self.itm_head = nn.Linear(text.hidden_size, 2)
-        if generates and matches:
-            self.temp = nn.Parameter(torch.tensor(_TEMPERATURE))
+            self.temp = nn.Parameter(torch.tensor(config.contrastive_temperature))
+        if parts.twin:
+            width = text.hidden_size
+            self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        if parts.decoder and parts.compares:
             self._share_all_but_self_attention()
 
     def _share_all_but_self_attention(self) -> None:
@@ -51,15 +55,28 @@ class Blip(nn.Module):
 
     @property
     def decoder(self) -> TextDecoder:
-        """The image-grounded decoder of a model that generates."""
+        """The decoder of a model that generates."""
         assert self.text_decoder is not None, "this architecture does not generate"
         return self.text_decoder
 
     @property
     def encoder(self) -> TextModel:
-        """The text encoder of a model that matches."""
-        assert self.text_encoder is not None, "this architecture does not match"
+        """The text encoder of a model that matches, answers or judges."""
+        assert self.text_encoder is not None, "this architecture does not encode texts"
         return self.text_encoder
+
+    def image_tokens(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels to (B, N, D) tokens; clips (B, F, 3, S, S) to (B, F · N, D).
+
+        A clip's frames are seen one by one and stand one after another: BLIP has no notion of time
+        (paper, table 10).
+        """
+        if pixel_values.ndim == 4:
+            tokens: Tensor = self.vision_model(pixel_values)
+            return tokens
+        frames: Tensor = self.vision_model(pixel_values.flatten(0, 1))  # (B · F, N, D)
+        clips: Tensor = frames.unflatten(0, pixel_values.shape[:2]).flatten(1, 2)
+        return clips
 
     def lm_logits(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
         """Teacher-forced logits (B, T, V) of right-padded (B, T) ids, one text an image."""
@@ -67,19 +84,63 @@ class Blip(nn.Module):
         return logits
 
     def embed_image(self, image_tokens: Tensor) -> Tensor:
-        """(B, N, D) image tokens to unit vectors (B, E)."""
-        return F.normalize(self.vision_proj(image_tokens[:, 0]), dim=-1)
+        """(B, N, D) image tokens to unit vectors (B, E); a clip's is the mean of its frames'."""
+        starts = image_tokens[:, :: self.config.vision_config.num_tokens]  # (B, F, D)
+        return F.normalize(self.vision_proj(starts).mean(1), dim=-1)
 
     def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids that start with [CLS] to unit vectors (B, E)."""
         hidden, _ = self.encoder(input_ids, padding_mask(attention_mask))
         return F.normalize(self.text_proj(hidden[:, 0]), dim=-1)
 
-    def itm_logits(self, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor) -> Tensor:
-        """(B, 2) logits, class 1 = match, of ids that start with [ENC]; one text an image."""
-        cross = self.encoder.cross(image_tokens)
+    def ground(self, input_ids: Tensor, attention_mask: Tensor, cross: Sequence[Cross]) -> Tensor:
+        """Hidden states (R, T, D) of (R, T) ids that start with [ENC], having seen the picture.
+
+        `cross` is `encoder.cross` of the image tokens. Several texts of an image are adjacent.
+        """
+        hidden: Tensor = self.encoder(input_ids, padding_mask(attention_mask), cross)[0]
+        return hidden
+
+    def itm_logits(
+        self, input_ids: Tensor, attention_mask: Tensor, cross: Sequence[Cross]
+    ) -> Tensor:
+        """(R, 2) logits, class 1 = match, of texts and pictures; see `ground`."""
+        out: Tensor = self.itm_head(self.ground(input_ids, attention_mask, cross)[:, 0])
+        return out
+
+    def dialog_cross(
+        self, image_tokens: Tensor, caption_ids: Tensor, caption_mask: Tensor
+    ) -> list[Cross]:
+        """What a dialog is judged against: the caption's states and then the picture's tokens.
+
+        `caption_ids` (B, T) start with [CLS]. The rest is `itm_logits` of history, question and
+        answer (VisDial; paper, table 9). The towers must be of one width.
+        """
+        caption, _ = self.encoder(caption_ids, padding_mask(caption_mask))
+        context = torch.cat([caption, image_tokens], dim=1)
+        mask = F.pad(caption_mask, (0, image_tokens.shape[1]), value=1)
+        return self.encoder.cross(context, padding_mask(mask))
+
+    def answer_cross(
+        self, question_states: Tensor, attention_mask: Tensor | None = None
+    ) -> list[Cross]:
+        """What an answer is decoded from: (R, T, D) `ground` states of questions.
+
+        Without a mask the padding of questions counts too, as in the paper's code.
+        """
+        mask = None if attention_mask is None else padding_mask(attention_mask)
+        return self.decoder.bert.cross(question_states, mask)
+
+    def reason_logits(
+        self, input_ids: Tensor, attention_mask: Tensor, left: Tensor, right: Tensor
+    ) -> Tensor:
+        """(B, 2) logits, class 1 = true, of sentences that start with [ENC] about two pictures.
+
+        `left` and `right` are their image tokens (B, N, D).
+        """
+        cross = self.encoder.twin_cross(left, right)
         hidden, _ = self.encoder(input_ids, padding_mask(attention_mask), cross)
-        out: Tensor = self.itm_head(hidden[:, 0])
+        out: Tensor = self.cls_head(hidden[:, 0])
         return out
 
 

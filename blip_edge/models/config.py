@@ -6,23 +6,60 @@ ordinary model. `layer_norm_eps` and head counts are always written out: the cla
 `transformers` have defaults (1e-5, 8 heads) that BLIP's released weights do not use.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from blip_edge.errors import ArtifactError, UsageError
 
-__all__ = ["Architecture", "BlipConfig", "PerLayer", "TextConfig", "TowerConfig", "VisionConfig"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "BlipConfig",
+    "Parts",
+    "PerLayer",
+    "TextConfig",
+    "TowerConfig",
+    "VisionConfig",
+]
 
 PerLayer = int | tuple[int, ...]
 Architecture = Literal[
-    "BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForPreTraining"
-]
-_ARCHITECTURES: tuple[Architecture, ...] = (
     "BlipForConditionalGeneration",
     "BlipForImageTextRetrieval",
+    "BlipForQuestionAnswering",
     "BlipForPreTraining",
-)
+    "BlipForImagesAndTextClassification",
+]
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "caption": "BlipForConditionalGeneration",
+    "retrieval": "BlipForImageTextRetrieval",
+    "vqa": "BlipForQuestionAnswering",
+    "pretrain": "BlipForPreTraining",
+    "nlvr2": "BlipForImagesAndTextClassification",
+}
+"""The architecture that each task needs, in Hugging Face's words."""
+
+
+class Parts(NamedTuple):
+    """What a network has besides its image tower."""
+
+    encoder: bool = False
+    decoder: bool = False
+    compares: bool = False
+    """Projections, the temperature and the matching head."""
+    twin: bool = False
+    """Cross-attention to two pictures, and a head that says true or false."""
+
+
+_PARTS: dict[Architecture, Parts] = {
+    "BlipForConditionalGeneration": Parts(decoder=True),
+    "BlipForImageTextRetrieval": Parts(encoder=True, compares=True),
+    "BlipForQuestionAnswering": Parts(encoder=True, decoder=True),
+    "BlipForPreTraining": Parts(encoder=True, decoder=True, compares=True),
+    "BlipForImagesAndTextClassification": Parts(encoder=True, twin=True),
+}
 
 T = TypeVar("T", "VisionConfig", "TextConfig")
 
@@ -80,15 +117,25 @@ class VisionConfig(TowerConfig):
     patch_size: int = 16
     layer_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
+    drop_path_rate: float = 0.0
+    """Share of residual branches that training leaves out in the last layer, 0 in the first."""
 
     def __post_init__(self) -> None:
+        for name, value in (("image_size", self.image_size), ("patch_size", self.patch_size)):
+            if not isinstance(value, int):
+                raise UsageError(f"{name} {value} is not one number: BLIP takes square pictures")
         if self.patch_size < 1 or self.image_size < 1:
             raise UsageError("image_size and patch_size must be positive")
         if self.image_size % self.patch_size:
             raise UsageError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
+                f"the nearest are {self._multiples()}"
             )
         super().__post_init__()
+
+    def _multiples(self) -> str:
+        below = self.image_size // self.patch_size * self.patch_size
+        return " and ".join(str(size) for size in (below, below + self.patch_size) if size)
 
     @property
     def num_tokens(self) -> int:
@@ -106,6 +153,8 @@ class TextConfig(TowerConfig):
     """Width of what cross-attention reads: the image tokens."""
     cross_attention_heads: PerLayer | None = None
     """Heads of each cross-attention; the same as self-attention's unless heads were cut out."""
+    merge_from_layer: int = 6
+    """First layer that merges what it saw in two pictures by a matrix; those before it average."""
     layer_norm_eps: float = 1e-12
     hidden_dropout_prob: float = 0.0
     attention_probs_dropout_prob: float = 0.0
@@ -134,6 +183,8 @@ class BlipConfig:
     architecture: Architecture = "BlipForConditionalGeneration"
     image_text_hidden_size: int = 256
     """Width of the space where images and texts are compared."""
+    contrastive_temperature: float = 0.07
+    """What similarities are divided by, where training starts (paper's code) and as it ended."""
 
     def __post_init__(self) -> None:
         if self.text_config.encoder_hidden_size != self.vision_config.hidden_size:
@@ -141,6 +192,19 @@ class BlipConfig:
                 f"text_config.encoder_hidden_size {self.text_config.encoder_hidden_size} is not "
                 f"vision_config.hidden_size {self.vision_config.hidden_size}"
             )
+
+    @property
+    def parts(self) -> Parts:
+        """What the network has besides its image tower."""
+        return _PARTS[self.architecture]
+
+    @property
+    def decoder_config(self) -> TextConfig:
+        """The decoder's sizes: one that answers reads the question's states, not the picture."""
+        text = self.text_config
+        if self.architecture != "BlipForQuestionAnswering":
+            return text
+        return replace(text, encoder_hidden_size=text.hidden_size)
 
     @property
     def model_type(self) -> Literal["blip", "blip_edge"]:
@@ -155,7 +219,10 @@ class BlipConfig:
             if heads * tower.head_width != tower.hidden_size:
                 return False
         text = self.text_config
-        return text.cross_heads == text.heads and self.architecture != "BlipForPreTraining"
+        held = ("BlipForConditionalGeneration", "BlipForImageTextRetrieval")
+        # Its answering model builds both text towers from one config, of one width.
+        answers = self.architecture == "BlipForQuestionAnswering" and self.decoder_config == text
+        return text.cross_heads == text.heads and (self.architecture in held or answers)
 
     def to_json(self) -> dict[str, Any]:
         """The fields of config.json."""
@@ -163,6 +230,7 @@ class BlipConfig:
             "model_type": self.model_type,
             "architectures": [self.architecture],
             "image_text_hidden_size": self.image_text_hidden_size,
+            "contrastive_temperature": self.contrastive_temperature,
             "vision_config": {"model_type": "blip_vision_model", **asdict(self.vision_config)},
             "text_config": {
                 "model_type": "blip_text_model",
@@ -185,8 +253,8 @@ class BlipConfig:
             raise ArtifactError(f"{source}: model_type {config.get('model_type')!r} is not BLIP")
         named = config.get("architectures")
         architecture = named[0] if isinstance(named, list) and named else named
-        if architecture not in _ARCHITECTURES:
-            known = ", ".join(_ARCHITECTURES)
+        if not isinstance(architecture, str) or architecture not in _PARTS:
+            known = ", ".join(_PARTS)
             raise ArtifactError(f"{source}: architecture {architecture!r} is none of {known}")
         vision = _tower(VisionConfig, config.get("vision_config"), source)
         text = config.get("text_config")
@@ -198,6 +266,7 @@ class BlipConfig:
                 text_config=_tower(TextConfig, text, source),
                 architecture=architecture,
                 image_text_hidden_size=int(config.get("image_text_hidden_size", 256)),
+                contrastive_temperature=float(config.get("contrastive_temperature", 0.07)),
             )
         except (TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"{source}: {error}") from None

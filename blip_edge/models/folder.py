@@ -6,10 +6,10 @@ from pathlib import Path
 from blip_edge.artifact import read_json, write_json
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
-from blip_edge.models.blip import Blip, build
+from blip_edge.models.blip import Blip
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.quantized import Quantization, apply_quantization
-from blip_edge.models.weights import load_state, read_weights, save_weights
+from blip_edge.models.weights import read_weights, restore, save_weights
 from blip_edge.preprocess import Preprocess
 from blip_edge.text import Tokenizer
 
@@ -56,8 +56,7 @@ def load_model(folder: Path, *, quantized: bool = False) -> Model:
             "`distill`, `prune` or `quantize` wrote"
         )
     config = BlipConfig.from_json(read_json(folder / _CONFIG), source=folder / _CONFIG)
-    blip = build(config)
-    load_state(blip, read_weights(folder / _WEIGHTS), source=folder / _WEIGHTS)
+    blip = restore(config, read_weights(folder / _WEIGHTS), source=folder / _WEIGHTS)
     tokenizer = Tokenizer.load(folder)
     words = config.text_config.vocab_size
     if tokenizer.vocab_size > words:
@@ -80,7 +79,10 @@ def load_model(folder: Path, *, quantized: bool = False) -> Model:
 
 def save_model(draft: Path, model: Model) -> None:
     """Write a MODEL folder's files into `draft`, provenance apart."""
-    write_json(draft / _CONFIG, model.config.to_json())
+    config = model.config
+    if config.parts.compares:  # the weights file has no place for it
+        config = replace(config, contrastive_temperature=model.blip.temp.item())
+    write_json(draft / _CONFIG, config.to_json())
     write_json(draft / _PREPROCESSOR, model.preprocess.to_json())
     write_json(draft / _GENERATION, model.generation.to_json())
     model.tokenizer.save(draft)

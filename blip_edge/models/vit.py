@@ -63,25 +63,31 @@ class _Encoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            VisionLayer(config, heads, width)
-            for heads, width in zip(config.heads, config.ffn_widths, strict=True)
+            VisionLayer(config, number) for number in range(config.num_hidden_layers)
         )
 
 
 class VisionLayer(nn.Module):
     """One pre-norm block."""
 
-    def __init__(self, config: VisionConfig, heads: int, ffn_width: int) -> None:
+    def __init__(self, config: VisionConfig, number: int) -> None:
         super().__init__()
-        self.self_attn = _Attention(config, heads)
+        self.self_attn = _Attention(config, config.heads[number])
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = _FeedForward(config.hidden_size, ffn_width)
+        self.mlp = _FeedForward(config.hidden_size, config.ffn_widths[number])
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.drop_path = config.drop_path_rate * number / max(1, config.num_hidden_layers - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        out: Tensor = x + self.mlp(self.layer_norm2(x))
-        return out
+        x = x + self._dropped(self.self_attn(self.layer_norm1(x)))
+        return x + self._dropped(self.mlp(self.layer_norm2(x)))
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        """Stochastic depth (arXiv 1603.09382): a picture's whole branch, or none of it."""
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.drop_path
+        return branch * kept.to(branch.dtype) / (1.0 - self.drop_path)
 
 
 class _Attention(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from blip_edge.errors import UsageError
-from blip_edge.models.bert import Cross, causal_mask
+from blip_edge.models.attention import Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.models.folder import Model, load_model
 from blip_edge.runtime.edge_model import EdgeModel

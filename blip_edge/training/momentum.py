@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip_edge.models.bert import padding_mask
+from blip_edge.models.attention import padding_mask
 from blip_edge.models.blip import Blip
 
 __all__ = ["FeatureQueue", "MomentumEncoders"]

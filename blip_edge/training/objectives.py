@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip_edge.models.attention import Cross
 from blip_edge.models.blip import Blip
 from blip_edge.text import Tokenizer
 from blip_edge.training.batches import Batch
@@ -81,11 +82,13 @@ class PretrainObjective(nn.Module):
         tokens = self.blip.vision_model(batch.pixel_values)
         alpha = self._recipe.alpha * min(1.0, step / max(1, self._recipe.alpha_warmup))
         itc, by_image, by_text = self._contrast(batch, tokens, alpha)
-        logits = self.blip.lm_logits(batch.first(self._tokenizer.dec), tokens)
+        # Encoder and decoder share their cross-attention: one projection serves both.
+        cross = self.blip.encoder.cross(tokens)
+        logits, _ = self.blip.decoder(batch.first(self._tokenizer.dec), cross)
         smoothing = self._recipe.label_smoothing
         return {
             "itc": itc,
-            "itm": self._match(batch, tokens, by_image, by_text),
+            "itm": self._match(batch, cross, by_image, by_text),
             "lm": lm_loss(logits, caption_labels(batch, 1), label_smoothing=smoothing),
         }
 
@@ -112,7 +115,7 @@ class PretrainObjective(nn.Module):
         rows = len(image)
         return loss / 2, by_image[:, :rows].detach(), by_text[:, :rows].detach()
 
-    def _match(self, batch: Batch, tokens: Tensor, by_image: Tensor, by_text: Tensor) -> Tensor:
+    def _match(self, batch: Batch, cross: list[Cross], by_image: Tensor, by_text: Tensor) -> Tensor:
         """ITM on B matching pairs, and for each picture and each text one hard negative."""
         same = batch.picture[:, None] == batch.picture[None, :]
         # Two pictures may have one caption: neither is a wrong partner of it.
@@ -123,7 +126,8 @@ class PretrainObjective(nn.Module):
         rows = torch.arange(len(ids), device=ids.device)
         texts = torch.cat([rows, wrong_text[has_text], rows[has_image]])
         images = torch.cat([rows, rows[has_text], wrong_image[has_image]])
-        logits = self.blip.itm_logits(ids[texts], mask[texts], tokens[images])
+        pairs = [layer.rows(images) for layer in cross]
+        logits = self.blip.itm_logits(ids[texts], mask[texts], pairs)
         labels = torch.zeros(len(texts), dtype=torch.long, device=ids.device)
         labels[: len(rows)] = 1
         return F.cross_entropy(logits, labels)

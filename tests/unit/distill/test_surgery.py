@@ -32,7 +32,10 @@ def outputs(blip: Blip) -> list[Tensor]:
         found.append(blip.lm_logits(ids, tokens))
     if blip.text_encoder is not None:
         mask = torch.ones_like(ids)
-        found += [blip.embed_text(ids, mask), blip.itm_logits(ids, mask, tokens)]
+        found += [
+            blip.embed_text(ids, mask),
+            blip.itm_logits(ids, mask, blip.encoder.cross(tokens)),
+        ]
     return found
 
 

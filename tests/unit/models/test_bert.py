@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blip_edge.models import Blip, TextConfig
-from blip_edge.models.bert import MASKED, Cross, causal_mask, padding_mask
+from blip_edge.models.attention import MASKED, Cross, causal_mask, padding_mask
 from tests import tiny
 
 # float32, and sums in another order.

@@ -92,7 +92,7 @@ def test_embeddings_are_unit_vectors_and_matching_has_two_classes() -> None:
     for vectors in (blip.embed_image(tokens), blip.embed_text(ids, mask)):
         assert vectors.shape == (3, 8)
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
-    assert blip.itm_logits(ids, mask, tokens).shape == (3, 2)
+    assert blip.itm_logits(ids, mask, blip.encoder.cross(tokens)).shape == (3, 2)
 
 
 @torch.no_grad()
@@ -107,5 +107,6 @@ def test_padding_of_an_encoded_text_changes_nothing() -> None:
     padded = torch.cat([mask, torch.zeros(2, 3, dtype=torch.long)], dim=1)
     torch.testing.assert_close(blip.embed_text(longer, padded), blip.embed_text(ids, mask))
     torch.testing.assert_close(
-        blip.itm_logits(longer, padded, tokens), blip.itm_logits(ids, mask, tokens)
+        blip.itm_logits(longer, padded, blip.encoder.cross(tokens)),
+        blip.itm_logits(ids, mask, blip.encoder.cross(tokens)),
     )

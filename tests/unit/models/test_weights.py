@@ -86,14 +86,15 @@ def test_a_model_is_not_half_changed_by_weights_that_do_not_fit() -> None:
 
 
 def test_buffers_and_tied_copies_of_other_writers_pass() -> None:
-    words = state()["text_decoder.bert.embeddings.word_embeddings.weight"]
+    weights = state()
+    words = weights["text_decoder.bert.embeddings.word_embeddings.weight"]
     others = {
         "text_decoder.bert.embeddings.position_ids": torch.arange(48)[None],
         "text_decoder.cls.predictions.decoder.weight": words,
-        "text_decoder.cls.predictions.decoder.bias": torch.zeros(60),
+        "text_decoder.cls.predictions.decoder.bias": weights["text_decoder.cls.predictions.bias"],
         "logit_scale": torch.tensor(2.6),
     }
-    load_state(build(tiny.config()), state() | others, source="x")
+    load_state(build(tiny.config()), weights | others, source="x")
 
 
 def test_shared_weights_may_be_stored_once_or_twice(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from blip_edge.data import Dataset
 from blip_edge.models import Blip, Model
+from blip_edge.models.attention import Cross
 from blip_edge.training.batches import Batch, CaptionBatches
 from blip_edge.training.losses import lm_loss
 from blip_edge.training.objectives import CaptionObjective, PretrainObjective
@@ -104,13 +105,18 @@ def test_the_contrast_by_hand(world: Dataset, pretrained: Model) -> None:
     assert torch.equal(objective.images.items[5:], queued[0][5:])
 
 
+def values(model: Model, batch: Batch) -> Tensor:
+    """What the first layer's cross-attention sees of each picture, (B, H, N, K)."""
+    return model.blip.encoder.cross(model.blip.vision_model(batch.pixel_values))[0].value
+
+
 def matched(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the matching head is asked for a batch: ids, mask, image tokens; and the loss."""
+    """What the matching head is asked for a batch: ids, mask, what it sees; and the loss."""
     asked: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def certain(ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    def certain(ids: Tensor, mask: Tensor, cross: list[Cross]) -> Tensor:
         """Sure that every pair matches."""
-        asked.append((ids, mask, tokens))
+        asked.append((ids, mask, cross[0].value))
         return torch.tensor([[-20.0, 20.0]]).repeat(len(ids), 1)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -122,17 +128,17 @@ def matched(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]
 
 def test_matching_sees_every_pair_and_two_wrong_ones(world: Dataset, pretrained: Model) -> None:
     batch = batch_of(world, pretrained, 6)
-    ids, mask, tokens, loss = matched(pretrained, batch)
-    own = pretrained.blip.vision_model(batch.pixel_values)
+    ids, mask, seen, loss = matched(pretrained, batch)
+    own = values(pretrained, batch)
     right = batch.first(pretrained.tokenizer.enc)
-    assert len(ids) == len(mask) == len(tokens) == 18
-    assert torch.equal(ids[:6], right) and torch.equal(tokens[:6], own)
+    assert len(ids) == len(mask) == len(seen) == 18
+    assert torch.equal(ids[:6], right) and torch.equal(seen[:6], own)
     assert torch.equal(mask[:6], batch.attention_mask)
     # A picture with another's text, then a text with another's picture.
-    assert torch.equal(tokens[6:12], own) and torch.equal(ids[12:], right)
+    assert torch.equal(seen[6:12], own) and torch.equal(ids[12:], right)
     for row in range(6):
         assert not torch.equal(ids[6 + row], right[row])
-        assert not torch.equal(tokens[12 + row], own[row])
+        assert not torch.equal(seen[12 + row], own[row])
     # Class 1 says that they match: the certain head is wrong by 40 on two thirds.
     assert loss.item() == pytest.approx(40 * 12 / 18)
 
@@ -143,13 +149,13 @@ def test_pictures_of_one_caption_are_no_negatives(world: Dataset, pretrained: Mo
     texts = batch.input_ids.clone()
     texts[1] = texts[0]
     equal = Batch(batch.pixel_values, texts, batch.attention_mask, torch.arange(4))
-    own = pretrained.blip.vision_model(batch.pixel_values)
+    own = values(pretrained, batch)
     right = equal.first(pretrained.tokenizer.enc)
     for _ in range(10):
-        ids, _, tokens, _ = matched(pretrained, equal)
+        ids, _, seen, _ = matched(pretrained, equal)
         for row in (0, 1):
             assert not torch.equal(ids[4 + row], right[0])
-            assert not torch.equal(tokens[8 + row], own[1 - row])
+            assert not torch.equal(seen[8 + row], own[1 - row])
 
 
 def test_soft_targets_come_in_slowly(world: Dataset, pretrained: Model) -> None:
