@@ -118,7 +118,7 @@ class EdgeModel:
             )
             prompts = np.repeat(prompt[None], len(pixels), axis=0)
             found = search(session, prompts, generation)
-            captions += [self._caption(hypothesis, len(prompt)) for hypothesis in found]
+            captions += [self._caption(best[0], len(prompt)) for best in found]
         return captions
 
     def _captions(self, images: list[Picture], generation: Generation) -> list[Caption]:

@@ -1,7 +1,6 @@
 """Search over decoders that are tables, against every sequence there is."""
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -10,115 +9,63 @@ from hypothesis import strategies as st
 
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.generation import Generation
-from blip_edge.runtime.decoding import (
-    Hypothesis,
-    beam_search,
-    greedy_search,
-    log_softmax,
-    search,
-)
-from blip_edge.runtime.engine import F32, I32
-
-EOS, PAD, BOS = 1, 0, 2
-GENERATION = Generation(
-    bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD, min_length=0, max_length=6, prompt=""
+from blip_edge.runtime.decoding import beam_search, greedy_search, log_softmax, search
+from tests.unit.runtime.tables import (
+    BOS,
+    EOS,
+    GENERATION,
+    PAD,
+    Table,
+    assert_rules,
+    every_caption,
+    prompts,
 )
 
 
-class Table:
-    """Logits by picture, place, last token and the token before it."""
-
-    def __init__(self, seed: int, images: int, vocabulary: int, length: int = 12) -> None:
-        random = np.random.default_rng(seed)
-        shape = (images, length, vocabulary, vocabulary, vocabulary)
-        self.values = random.normal(size=shape).astype(np.float32) * 2
-
-    def logits(self, image: int, tokens: tuple[int, ...]) -> F32:
-        before = tokens[-2] if len(tokens) > 1 else 0
-        row: F32 = self.values[image, len(tokens), tokens[-1], before]
-        return row
-
-    def session(self, beams: int, images: list[int] | None = None) -> "TableSession":
-        chosen = list(range(len(self.values))) if images is None else images
-        return TableSession(self, [image for image in chosen for _ in range(beams)])
-
-    def log_probability(self, image: int, tokens: tuple[int, ...], start: int) -> float:
-        """Sum over the tokens from `start` on, in float64."""
-        total = 0.0
-        for n in range(start, len(tokens)):
-            row = self.logits(image, tokens[:n]).astype(np.float64)
-            total += float(row[tokens[n]] - np.log(np.exp(row).sum()))
-        return total
-
-
-class TableSession:
-    def __init__(self, table: Table, images: list[int]) -> None:
-        self._table, self._images = table, images
-        self._rows: list[tuple[int, ...]] = [()] * len(images)
-        self.steps = 0
-
-    def step(self, input_ids: I32, beam_idx: I32) -> F32:
-        assert len(input_ids) == len(beam_idx) == len(self._rows)
-        beams = len(self._images) // len(set(self._images))
-        assert (beam_idx // beams == np.arange(len(beam_idx)) // beams).all()  # own picture only
-        self.steps += 1
-        self._rows = [
-            self._rows[row] + tuple(new)
-            for row, new in zip(beam_idx, input_ids.tolist(), strict=True)
-        ]
-        pairs = zip(self._images, self._rows, strict=True)
-        return np.stack([self._table.logits(image, row) for image, row in pairs])
-
-
-def prompts(images: int, *ids: int) -> I32:
-    return np.tile(np.asarray(ids or (BOS,), dtype=np.int32), (images, 1))
-
-
-def every_caption(
-    vocabulary: int, start: tuple[int, ...], how: Generation
-) -> list[tuple[int, ...]]:
-    """All token sequences that a search may return."""
-    captions = []
-    others = [token for token in range(vocabulary) if token != EOS]
-    for length in range(how.max_length - len(start)):
-        for words in product(others, repeat=length):
-            if len(start) + length >= how.min_length:
-                captions.append((*start, *words, EOS))
-    return captions + [
-        (*start, *words) for words in product(others, repeat=how.max_length - len(start))
-    ]
-
-
-@pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("min_length", [0, 4])
-@pytest.mark.parametrize("seed", range(4))
-def test_with_room_for_all_beam_search_finds_the_best_there_is(
-    seed: int, min_length: int, length_penalty: float
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    min_length=st.sampled_from([0, 4]),
+    length_penalty=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]),
+    repetition_penalty=st.sampled_from([0.8, 1.0, 1.5]),
+    wanted=st.integers(1, 8),
+)
+def test_with_room_for_all_beam_search_finds_the_best_there_are(
+    seed: int, min_length: int, length_penalty: float, repetition_penalty: float, wanted: int
 ) -> None:
     table = Table(seed, 1, 3)
     how = replace(
         GENERATION,
         num_beams=40,
+        num_return_sequences=wanted,
         min_length=min_length,
         length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
         early_stopping="never",
     )
+    (found,) = search(table.session(40), prompts(1), how)
+    captions = every_caption(3, (BOS,), how)
+    assert {one.token_ids for one in found} <= set(captions)
+    assert len({one.token_ids for one in found}) == len(found) == wanted
+    ranks = [table.rank(0, one.token_ids, 1, how) for one in found]
+    best = sorted((table.rank(0, caption, 1, how) for caption in captions), reverse=True)
+    assert ranks == pytest.approx(best[:wanted], abs=1e-4)
+    for one in found:
+        assert_rules(table, 0, one, (BOS,), how)
 
-    def rank(caption: tuple[int, ...]) -> float:
-        total = table.log_probability(0, caption, 1)
-        return total / float((len(caption) - 1) ** length_penalty)
 
-    best = max(every_caption(3, (BOS,), how), key=rank)
-    (found,) = beam_search(table.session(40), prompts(1), how)
-    assert found.token_ids == best
-    mean = table.log_probability(0, best, 1) / (len(best) - 1)
-    assert found.score == pytest.approx(mean, abs=1e-5)
+def test_where_there_are_fewer_captions_beam_search_returns_those() -> None:
+    table = Table(0, 1, 3)
+    how = replace(GENERATION, num_beams=9, num_return_sequences=9, max_length=3)
+    (found,) = beam_search(table.session(9), prompts(1), how)
+    assert {one.token_ids for one in found} == set(every_caption(3, (BOS,), how))
+    assert len(found) == 7
 
 
 def test_greedy_search_follows_the_largest_logit() -> None:
     table = Table(0, 3, 6)
     found = greedy_search(table.session(1), prompts(3), replace(GENERATION, num_beams=1))
-    for image, hypothesis in enumerate(found):
+    for image, (hypothesis,) in enumerate(found):
         tokens: tuple[int, ...] = (BOS,)
         while len(tokens) < 6 and tokens[-1] != EOS:
             tokens += (int(table.logits(image, tokens).argmax()),)
@@ -141,29 +88,57 @@ HOW = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(how=HOW, seed=st.integers(0, 10_000), images=st.integers(1, 4))
-def test_every_caption_keeps_the_rules(how: Generation, seed: int, images: int) -> None:
+@given(how=HOW, seed=st.integers(0, 10_000), images=st.integers(1, 4), wanted=st.integers(1, 4))
+def test_every_caption_keeps_the_rules(
+    how: Generation, seed: int, images: int, wanted: int
+) -> None:
     table = Table(seed, images, 8)
+    how = replace(how, num_return_sequences=min(wanted, how.num_beams))
     found = search(table.session(how.num_beams), prompts(images, BOS, 5), how)
     assert len(found) == images
-    for image, hypothesis in enumerate(found):
-        tokens = hypothesis.token_ids
-        assert tokens[:2] == (BOS, 5)
-        assert EOS not in tokens[:-1]
-        assert len(tokens) <= how.max_length
-        assert tokens[-1] == EOS or len(tokens) == how.max_length
-        assert tokens[-1] != EOS or len(tokens) - 1 >= how.min_length
-        mean = table.log_probability(image, tokens, 2) / (len(tokens) - 2)
-        assert hypothesis.score == pytest.approx(mean, abs=1e-4)  # penalties are not in it
+    for image, hypotheses in enumerate(found):
+        assert len(set(hypotheses)) == how.num_return_sequences
+        for hypothesis in hypotheses:
+            assert_rules(table, image, hypothesis, (BOS, 5), how)
+        ranks = [table.rank(image, one.token_ids, 2, how) for one in hypotheses]
+        assert ranks == sorted(ranks, reverse=True)
 
 
 @settings(max_examples=60, deadline=None)
 @given(how=HOW, seed=st.integers(0, 10_000))
 def test_pictures_of_one_batch_do_not_influence_each_other(how: Generation, seed: int) -> None:
     table = Table(seed, 4, 8)
+    how = replace(how, num_return_sequences=how.num_beams)
     together = search(table.session(how.num_beams), prompts(4), how)
     alone = [search(table.session(how.num_beams, [n]), prompts(1), how)[0] for n in range(4)]
     assert together == alone
+
+
+def test_tokens_are_told_as_they_come() -> None:
+    table = Table(3, 4, 6)
+    session = table.session(1)
+    told: list[tuple[int, int, int]] = []
+    found = search(
+        session,
+        prompts(4, BOS, 5),
+        replace(GENERATION, num_beams=1, min_length=4, max_length=9),
+        on_token=lambda picture, token: told.append((session.steps, picture, token)),
+    )
+    assert [step for step, _, _ in told] == sorted(step for step, _, _ in told)
+    assert len({len(one.token_ids) for (one,) in found}) > 1  # one ends while others go on
+    for picture, (hypothesis,) in enumerate(found):
+        own = [(step, token) for step, place, token in told if place == picture]
+        assert own == list(enumerate(hypothesis.token_ids[2:], start=1))
+
+
+def test_beams_may_still_be_dropped_and_are_not_told() -> None:
+    with pytest.raises(UsageError, match="one beam and one caption per picture, not 2"):
+        search(
+            Table(0, 1, 6).session(2),
+            prompts(1),
+            replace(GENERATION, num_beams=2),
+            on_token=lambda picture, token: None,
+        )
 
 
 def test_search_stops_when_nothing_can_get_better() -> None:
@@ -191,20 +166,30 @@ def test_a_prompt_that_fills_the_caption_is_refused() -> None:
             search(table.session(beams), prompts(1, BOS, 3, 4, 5), how)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("beams", [1, 3])
-def test_logits_that_are_not_numbers_are_named(beams: int) -> None:
+def test_logits_that_are_not_numbers_are_named(beams: int, wrong: float) -> None:
     table = Table(0, 1, 8)
-    table.values[:] = np.nan
+    table.values[:] = wrong
     with pytest.raises(ArtifactError, match="not numbers"):
         search(table.session(beams), prompts(1), replace(GENERATION, num_beams=beams))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_decoder_that_only_allows_the_end_too_early_is_named(beams: int) -> None:
+    table = Table(0, 1, 8)
+    table.values[...] = -np.inf
+    table.values[..., EOS] = 0
+    how = replace(GENERATION, num_beams=beams, min_length=5)
+    with pytest.raises(ArtifactError, match="no token to go on with"):
+        search(table.session(beams), prompts(1), how)
 
 
 def test_logits_of_the_engine_are_left_alone() -> None:
     table = Table(0, 2, 8)
     before = table.values.copy()
     how = replace(GENERATION, num_beams=1, min_length=4, repetition_penalty=2.0)
-    found: list[Hypothesis] = greedy_search(table.session(1), prompts(2), how)
-    assert len(found) == 2
+    assert len(greedy_search(table.session(1), prompts(2), how)) == 2
     np.testing.assert_array_equal(table.values, before)
 
 
