@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
 
-__all__ = ["Tokenizer", "clean_caption"]
+__all__ = ["Tokenizer", "clean_caption", "clean_question"]
 
 First = Literal["cls", "enc", "dec"]
 
@@ -33,6 +33,16 @@ def clean_caption(text: str, max_words: int = 30) -> str:
     marks and apostrophes stay).
     """
     words = re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()
+    return " ".join(words[:max_words])
+
+
+def clean_question(text: str, max_words: int = 50) -> str:
+    """BLIP's question cleaning: lower case, some punctuation deleted, at most `max_words` words.
+
+    Unlike a caption's, the punctuation leaves no space behind, and the question mark stays.
+    Source: `pre_question` as described for the released data loaders.
+    """
+    words = re.sub(r"[.!\"()*#:;~]", "", text.lower()).rstrip(" ").split(" ")
     return " ".join(words[:max_words])
 
 
@@ -161,6 +171,10 @@ class Tokenizer:
     def prompt_ids(self, prompt: str) -> list[int]:
         """[DEC] and the prompt's words: what a caption starts from."""
         return [self.dec, *self._row(prompt, 512)[1:-1]]
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """The words of an answer and [SEP]: what a decoder says after [DEC]."""
+        return self._row(answer, 512)[1:]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words behind `ids`, special tokens left out."""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from blip_edge.cli import build, data, look, ship, start, use
+from blip_edge.cli import ask, build, data, judge, look, ship, start
 from blip_edge.cli.options import examples
 from blip_edge.cli.output import complain
 from blip_edge.errors import BlipEdgeError
@@ -40,7 +40,8 @@ app.add_typer(start.app)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(build.app)
 app.add_typer(ship.app)
-app.add_typer(use.app)
+app.add_typer(ask.app)
+app.add_typer(judge.app)
 app.add_typer(look.app)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Beams",
     "Data",
     "Force",
     "Json",
@@ -41,6 +42,10 @@ Seed = Annotated[
 ]
 Force = Annotated[
     bool, typer.Option("--force", metavar="", help="Replace the output if it is there.")
+]
+Beams = Annotated[
+    int | None,
+    typer.Option("--beams", metavar="N", min=1, help="1 is greedy search. As saved if not given."),
 ]
 Threads = Annotated[
     int | None,

@@ -11,7 +11,7 @@ from blip_edge.evaluation.references import CaptionSet, ImageId, Sample
 from blip_edge.evaluation.result import Evaluation, Skipped
 from blip_edge.preprocess import open_image
 from blip_edge.progress import SILENT, Progress
-from blip_edge.runtime.edge_model import Caption
+from blip_edge.runtime.results import Caption
 
 __all__ = ["Captioner", "evaluate_captions"]
 

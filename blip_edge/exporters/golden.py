@@ -81,7 +81,7 @@ def force_caption(model: EdgeModel, pixels: NDArray[np.uint8], ids: tuple[int, .
     forcing = Forcing(
         np.asarray([ids], dtype=np.int32), np.zeros((len(ids), 1), dtype=np.int32), prompt
     )
-    return forced_logits(model.engine, model.preprocess.normalise(pixels[None]), forcing)[:, 0]
+    return forced_logits(model.captioner, model.preprocess.normalise(pixels[None]), forcing)[:, 0]
 
 
 def write_golden(draft: Path, model: EdgeModel, images: list[Image.Image]) -> None:

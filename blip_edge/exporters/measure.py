@@ -18,8 +18,9 @@ from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, VisionGraph
 from blip_edge.exporters.parity import Difference, Gate, compare, forced_logits, make_forcing
 from blip_edge.exporters.running import Operators, open_graph
 from blip_edge.models.folder import Model
-from blip_edge.runtime.edge_model import EdgeModel, Picture
+from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32, Limited
+from blip_edge.runtime.loaded import Picture
 from blip_edge.runtime.manifest import Manifest
 from blip_edge.training.engine import edge_model
 
@@ -95,7 +96,7 @@ def forced_difference(
     prompt = tuple(reference.tokenizer.prompt_ids(reference.generation.prompt))
     vocabulary = reference.tokenizer.vocab_size
     forcing = make_forcing(prompt, rows=rows, tokens=tokens, vocabulary=vocabulary)
-    expected, actual = (forced_logits(m.engine, pixels, forcing) for m in (reference, bundle))
+    expected, actual = (forced_logits(m.captioner, pixels, forcing) for m in (reference, bundle))
     return compare(expected, actual)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from blip_edge.exporters.recipe import ExportRecipe, Precision
-from blip_edge.runtime.engine import F32, I32, Engine
+from blip_edge.runtime.engine import F32, I32, Captioner
 
 __all__ = ["EXACT_DB", "Difference", "Forcing", "Gate", "compare", "forced_logits", "make_forcing"]
 
@@ -107,7 +107,7 @@ def make_forcing(prompt: tuple[int, ...], *, rows: int, tokens: int, vocabulary:
     return Forcing(ids, orders, len(shared))
 
 
-def forced_logits(engine: Engine, pixel_values: F32, forcing: Forcing) -> F32:
+def forced_logits(engine: Captioner, pixel_values: F32, forcing: Forcing) -> F32:
     """(T - prompt + 1, R, V) logits: after the prompt, and after each further token.
 
     Args:

@@ -93,12 +93,20 @@ class Blip(nn.Module):
         hidden, _ = self.encoder(input_ids, padding_mask(attention_mask))
         return F.normalize(self.text_proj(hidden[:, 0]), dim=-1)
 
-    def ground(self, input_ids: Tensor, attention_mask: Tensor, cross: Sequence[Cross]) -> Tensor:
+    def ground(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        cross: Sequence[Cross],
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
         """Hidden states (R, T, D) of (R, T) ids that start with [ENC], having seen the picture.
 
         `cross` is `encoder.cross` of the image tokens. Several texts of an image are adjacent.
+        Each layer's cross-attention is appended to `maps` when it is given; see `TextModel`.
         """
-        hidden: Tensor = self.encoder(input_ids, padding_mask(attention_mask), cross)[0]
+        mask = padding_mask(attention_mask)
+        hidden: Tensor = self.encoder(input_ids, mask, cross, maps=maps)[0]
         return hidden
 
     def itm_logits(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from blip_edge.errors import ArtifactError, UsageError, import_extra
-from blip_edge.runtime.engine import F32, I32
+from blip_edge.runtime.engine import F32, I32, Task
 from blip_edge.runtime.manifest import LayerCache, Manifest, StaticCache
 from blip_edge.runtime.mil import MilProgram
 
@@ -25,6 +25,7 @@ _Program = Callable[[Mapping[str, Any]], dict[str, Any]]
 class CoreMLEngine:
     """A captioner on Core ML."""
 
+    tasks: tuple[Task, ...] = ("caption",)
     max_images = 1
 
     def __init__(self, manifest: Manifest) -> None:

@@ -1,20 +1,33 @@
-"""What a target must be able to do so that the search in `decoding` can run on it.
+"""What a target must be able to do so that the programs of this package can run on it.
 
-An engine encodes pictures once into cross-attention keys and values, which stay opaque to the
-search, and then answers decoding steps. The cache lives in the session: the search only says which
-row of the previous step each row continues.
+An engine encodes pictures once into what texts read of them, which stays opaque to the programs.
+What it can do beyond that follows from its tasks: a captioner answers decoding steps, a matcher
+compares texts with pictures, an answerer turns questions into what answers are decoded from, a
+reasoner judges sentences about two pictures.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["F32", "I32", "Engine", "Limited", "Session"]
+__all__ = [
+    "F32",
+    "I32",
+    "Answerer",
+    "Captioner",
+    "Engine",
+    "Limited",
+    "Matcher",
+    "Reasoner",
+    "Session",
+    "Task",
+]
 
-# B images · R rows = B x beams · T text tokens · V vocabulary · S image side
+# B images · R rows = B x beams · T text tokens · V vocabulary · S image side · E shared width
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+Task = Literal["caption", "retrieval", "vqa", "nlvr2"]
 
 
 class Session(Protocol):
@@ -37,7 +50,12 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A captioner on some target."""
+    """A BLIP on some target."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it was trained for."""
+        ...
 
     @property
     def max_images(self) -> int:
@@ -45,17 +63,62 @@ class Engine(Protocol):
         ...
 
     def encode(self, pixel_values: F32) -> Any:
-        """(B, 3, S, S) normalised pixels to the cross-attention keys and values of each layer.
+        """(B, 3, S, S) normalised pixels to what texts read of them, keys and values ready.
 
-        The result is opaque. `start` may be called on it any number of times, until the next
-        `encode`, which may reuse its memory.
+        The result is opaque, and good until the next `encode`, which may reuse its memory.
         """
         ...
+
+
+class Captioner(Engine, Protocol):
+    """An engine whose decoder reads pictures."""
 
     def start(self, cross: Any, rows: int) -> Session:
         """Begin a search of R = `rows` rows, a multiple of B; row r sees image r // (R // B).
 
+        `cross` is what `encode` gave, or `ask` if the decoder reads questions, any number of times.
         An engine serves one search at a time: sessions that were started before may not go on.
+        """
+        ...
+
+
+class Answerer(Captioner, Protocol):
+    """An engine whose decoder reads questions that have seen a picture."""
+
+    def ask(
+        self, seen: Any, input_ids: I32, attention_mask: I32, *, reads_padding: bool = False
+    ) -> Any:
+        """(B, T) questions that start with [ENC], one a picture, to what `start` takes.
+
+        With `reads_padding` the decoder reads all T states, whatever the mask says.
+        """
+        ...
+
+
+class Matcher(Engine, Protocol):
+    """An engine that compares texts with pictures."""
+
+    def embed_image(self, seen: Any) -> F32:
+        """Unit vectors (B, E)."""
+        ...
+
+    def embed_text(self, input_ids: I32, attention_mask: I32) -> F32:
+        """(R, T) texts that start with [CLS] to unit vectors (R, E)."""
+        ...
+
+    def match(self, seen: Any, input_ids: I32, attention_mask: I32) -> F32:
+        """(R, 2) logits, class 1 = match, of (R, T) texts that start with [ENC]; row r is about
+        image r // (R // B)."""
+        ...
+
+
+class Reasoner(Engine, Protocol):
+    """An engine that judges sentences about two pictures."""
+
+    def reason(self, seen: Any, input_ids: I32, attention_mask: I32) -> F32:
+        """(B, 2) logits, class 1 = true, of (B, T) sentences that start with [ENC].
+
+        `seen` are 2B pictures that were encoded at once, the B left ones first.
         """
         ...
 

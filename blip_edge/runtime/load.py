@@ -1,4 +1,4 @@
-"""The one door: a folder in, something that captions out.
+"""The one door: a folder in, a model that can be asked out.
 
 A bundle runs on the engine of its target, without torch. A model folder runs on torch under the
 same search; that engine lives with training and is imported only then.
@@ -11,7 +11,7 @@ from pathlib import Path
 from blip_edge.artifact import kind
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.runtime.edge_model import EdgeModel
-from blip_edge.runtime.engine import Engine
+from blip_edge.runtime.engine import Captioner
 from blip_edge.runtime.manifest import Manifest, Target, read_manifest
 from blip_edge.text import Tokenizer
 
@@ -19,7 +19,7 @@ __all__ = ["load", "load_bundle"]
 
 
 def load(folder: Path | str, threads: int | None = None) -> EdgeModel:
-    """Open a bundle or a model folder.
+    """Open a bundle or a model folder, whatever it was trained for.
 
     Args:
         folder: what `export` or any training verb wrote.
@@ -40,7 +40,7 @@ def load(folder: Path | str, threads: int | None = None) -> EdgeModel:
             folder, threads=threads
         )
         return model
-    raise ArtifactError(f"{folder} is a {what} folder; captions need a model or a bundle")
+    raise ArtifactError(f"{folder} is a {what} folder; give a model or a bundle")
 
 
 def load_bundle(manifest: Manifest, *, threads: int | None = None) -> EdgeModel:
@@ -61,25 +61,25 @@ def load_bundle(manifest: Manifest, *, threads: int | None = None) -> EdgeModel:
     return EdgeModel(engine, tokenizer, manifest.preprocess, manifest.generation)
 
 
-def _onnx(manifest: Manifest, threads: int | None) -> Engine:
+def _onnx(manifest: Manifest, threads: int | None) -> Captioner:
     from blip_edge.runtime.onnx import OnnxEngine
 
     return OnnxEngine(manifest, threads=threads)
 
 
-def _openvino(manifest: Manifest, threads: int | None) -> Engine:
+def _openvino(manifest: Manifest, threads: int | None) -> Captioner:
     from blip_edge.runtime.openvino import OpenVinoEngine
 
     return OpenVinoEngine(manifest, threads=threads)
 
 
-def _coreml(manifest: Manifest, threads: int | None) -> Engine:
+def _coreml(manifest: Manifest, threads: int | None) -> Captioner:
     from blip_edge.runtime.coreml import CoreMLEngine
 
     return CoreMLEngine(manifest)
 
 
-_ENGINES: dict[Target, Callable[[Manifest, int | None], Engine]] = {
+_ENGINES: dict[Target, Callable[[Manifest, int | None], Captioner]] = {
     "onnx": _onnx,
     "openvino": _openvino,
     "coreml": _coreml,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blip_edge.errors import ArtifactError, import_extra
-from blip_edge.runtime.engine import F32, I32, Session
+from blip_edge.runtime.engine import F32, I32, Session, Task
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
@@ -22,6 +22,7 @@ __all__ = ["OnnxEngine"]
 class OnnxEngine:
     """A captioner on ONNX Runtime's CPU kernels."""
 
+    tasks: tuple[Task, ...] = ("caption",)
     max_images = 1
 
     def __init__(self, manifest: Manifest, *, threads: int | None = None) -> None:

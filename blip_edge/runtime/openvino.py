@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blip_edge.errors import ArtifactError, import_extra
-from blip_edge.runtime.engine import F32, I32, Session
+from blip_edge.runtime.engine import F32, I32, Session, Task
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
@@ -26,6 +26,7 @@ class OpenVinoEngine:
             has it, which is faster and less exact.
     """
 
+    tasks: tuple[Task, ...] = ("caption",)
     max_images = 1
 
     def __init__(

@@ -1,25 +1,35 @@
-"""torch under the same search as every other target: how a MODEL folder captions."""
+"""torch under the same programs as every other target: how a MODEL folder is used."""
 
 # B images · R rows = B x beams · T text tokens · V vocabulary · S image side
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from blip_edge.errors import UsageError
 from blip_edge.models.attention import Cross, causal_mask
 from blip_edge.models.blip import Blip
+from blip_edge.models.config import Architecture
 from blip_edge.models.folder import Model, load_model
 from blip_edge.runtime.edge_model import EdgeModel
-from blip_edge.runtime.engine import F32, I32
+from blip_edge.runtime.engine import F32, I32, Task
 
-__all__ = ["TorchEngine", "edge_model", "open_model"]
+__all__ = ["Seen", "TorchEngine", "edge_model", "open_model"]
+
+_TASKS: dict[Architecture, tuple[Task, ...]] = {
+    "BlipForConditionalGeneration": ("caption",),
+    "BlipForImageTextRetrieval": ("retrieval",),
+    "BlipForQuestionAnswering": ("vqa",),
+    "BlipForPreTraining": ("caption", "retrieval"),
+    "BlipForImagesAndTextClassification": ("nlvr2",),
+}
 
 
 def open_model(folder: Path, *, threads: int | None = None) -> EdgeModel:
-    """Open a MODEL folder for captioning; a quantized one computes as its int8 bundle will.
+    """Open a MODEL folder; a quantized one computes as its int8 bundle will.
 
     Raises:
         ArtifactError: the folder is not a whole model.
@@ -30,46 +40,100 @@ def open_model(folder: Path, *, threads: int | None = None) -> EdgeModel:
 
 
 def edge_model(model: Model) -> EdgeModel:
-    """A model that is in memory, as a captioner."""
+    """A model that is in memory, ready to be asked."""
     engine = TorchEngine(model.blip)
     return EdgeModel(engine, model.tokenizer, model.preprocess, model.generation)
 
 
+class Seen(NamedTuple):
+    """What texts read of pictures, or answers of questions."""
+
+    tokens: Tensor
+    """(B, N, D): of the picture, or of the question that has seen it."""
+    cross: list[Cross]
+    """Keys and values of the tower that reads them; empty where there are two pictures to read."""
+
+
 class TorchEngine:
-    """A BLIP that generates, behind the runtime's engine interface."""
+    """A BLIP behind the runtime's engine interface; what it can do is in `tasks`."""
 
     max_images = 64
 
     def __init__(self, blip: Blip) -> None:
         self._blip = blip.eval()
+        self.tasks: tuple[Task, ...] = _TASKS[blip.config.architecture]
 
     @torch.inference_mode()
-    def encode(self, pixel_values: F32) -> list[Cross]:
-        """(B, 3, S, S) pixels to the decoder's cross-attention keys and values."""
-        tokens = self._blip.vision_model(torch.from_numpy(pixel_values))
-        return self._blip.decoder.bert.cross(tokens)
+    def encode(self, pixel_values: F32) -> Seen:
+        """(B, 3, S, S) pixels to image tokens, and what the text tower reads of them."""
+        blip = self._blip
+        tokens = blip.image_tokens(torch.from_numpy(np.ascontiguousarray(pixel_values)))
+        if blip.config.parts.twin:
+            return Seen(tokens, [])
+        reader = blip.encoder if blip.config.parts.encoder else blip.decoder.bert
+        return Seen(tokens, reader.cross(tokens))
 
-    def start(self, cross: Any, rows: int) -> "_Session":
-        """Begin a search of R rows; see `runtime.engine.Engine`."""
-        return _Session(self._blip, cross)
+    def start(self, cross: Seen, rows: int) -> "_Session":
+        """Begin a search of R rows; see `runtime.engine.Captioner`."""
+        return _Session(self._blip, cross.cross)
+
+    @torch.inference_mode()
+    def ask(
+        self, seen: Seen, input_ids: I32, attention_mask: I32, *, reads_padding: bool = False
+    ) -> Seen:
+        """(B, T) questions to what their answers are decoded from."""
+        mask = _tensor(attention_mask)
+        states = self._blip.ground(_tensor(input_ids), mask, seen.cross)
+        return Seen(states, self._blip.answer_cross(states, None if reads_padding else mask))
+
+    @torch.inference_mode()
+    def embed_image(self, seen: Seen) -> F32:
+        """Unit vectors (B, E)."""
+        return _array(self._blip.embed_image(seen.tokens))
+
+    @torch.inference_mode()
+    def embed_text(self, input_ids: I32, attention_mask: I32) -> F32:
+        """(R, T) texts to unit vectors (R, E)."""
+        return _array(self._blip.embed_text(_tensor(input_ids), _tensor(attention_mask)))
+
+    @torch.inference_mode()
+    def match(self, seen: Seen, input_ids: I32, attention_mask: I32) -> F32:
+        """(R, 2) logits of texts about pictures, a picture's texts adjacent."""
+        ids, mask = _tensor(input_ids), _tensor(attention_mask)
+        return _array(self._blip.itm_logits(ids, mask, seen.cross))
+
+    @torch.inference_mode()
+    def reason(self, seen: Seen, input_ids: I32, attention_mask: I32) -> F32:
+        """(B, 2) logits of sentences about 2B pictures, the left ones first."""
+        left, right = seen.tokens.chunk(2)
+        ids, mask = _tensor(input_ids), _tensor(attention_mask)
+        return _array(self._blip.reason_logits(ids, mask, left, right))
+
+
+def _tensor(values: I32) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).long()
+
+
+def _array(values: Tensor) -> F32:
+    array: F32 = values.float().numpy()
+    return array
 
 
 class _Session:
     def __init__(self, blip: Blip, cross: list[Cross]) -> None:
         self._decoder, self._cross = blip.decoder, cross
         self._room = blip.config.text_config.max_position_embeddings
-        self._past: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._past: list[tuple[Tensor, Tensor]] | None = None
 
     @torch.inference_mode()
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
-        ids = torch.from_numpy(np.ascontiguousarray(input_ids)).long()
+        ids = _tensor(input_ids)
         if self._past is not None:
-            order = torch.from_numpy(np.ascontiguousarray(beam_idx)).long()
+            order = _tensor(beam_idx)
             self._past = [(k[order], v[order]) for k, v in self._past]
         start = 0 if self._past is None else self._past[0][0].shape[2]
         if start + ids.shape[1] > self._room:
             raise UsageError(f"the model holds {self._room} tokens; ask for a smaller max_length")
         mask = causal_mask(ids.shape[1], start, ids.device)
         hidden, self._past = self._decoder.bert(ids, mask, self._cross, self._past)
-        logits: F32 = self._decoder.logits(hidden[:, -1]).float().numpy()  # (R, V)
-        return logits
+        return _array(self._decoder.logits(hidden[:, -1]))  # (R, V)

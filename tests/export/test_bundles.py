@@ -61,7 +61,7 @@ def dictated(model: EdgeModel, *, rows: int, tokens: int, prompt: int) -> NDArra
     ids = tuple(model.tokenizer.prompt_ids("a picture of a red circle above a blue square"))
     vocabulary = model.tokenizer.vocab_size
     forcing = make_forcing(ids[:prompt], rows=rows, tokens=tokens, vocabulary=vocabulary)
-    return forced_logits(model.engine, model.preprocess(images()[:1]), forcing)
+    return forced_logits(model.captioner, model.preprocess(images()[:1]), forcing)
 
 
 def test_manifest_declares_the_names_and_shapes_of_an_unevenly_pruned_model(

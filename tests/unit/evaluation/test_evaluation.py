@@ -19,7 +19,7 @@ from blip_edge.evaluation import (
     score_predictions,
     stage,
 )
-from blip_edge.runtime.edge_model import Caption
+from blip_edge.runtime.results import Caption
 
 COLOURS = ["red", "green", "blue", "white", "black"]
 TEXTS = {

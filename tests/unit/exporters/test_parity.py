@@ -16,7 +16,7 @@ from blip_edge.exporters.parity import (
     make_forcing,
 )
 from blip_edge.exporters.recipe import ExportRecipe
-from blip_edge.runtime.engine import F32, I32
+from blip_edge.runtime.engine import F32, I32, Task
 
 SMALL = st.floats(-100, 100, width=32)
 
@@ -65,6 +65,7 @@ def test_the_gate_follows_the_precision() -> None:
 class _Recorder:
     """Whatever is asked, logits that say which call it was."""
 
+    tasks: tuple[Task, ...] = ("caption",)
     max_images = 1
 
     def __init__(self) -> None:

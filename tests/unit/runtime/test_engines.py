@@ -67,7 +67,7 @@ def test_a_bundle_captions_as_the_formula_does(
 def test_the_cache_follows_the_beams(bundles: dict[str, Path], target: str, rows: int) -> None:
     model = load(bundles[target], threads=1)
     pixels = model.preprocess(pictures()[:1])
-    session = model.engine.start(model.engine.encode(pixels), rows)
+    session = model.captioner.start(model.engine.encode(pixels), rows)
     reference = toy.ToyEngine().start(toy.ToyEngine().encode(pixels), rows)
     random = np.random.default_rng(0)
     prompt = np.repeat(random.integers(0, toy.V, (1, 4)), rows, axis=0).astype(np.int32)
@@ -96,8 +96,8 @@ def test_the_prompt_runs_once_where_the_graph_allows_it(
 ) -> None:
     model = load(bundles[target])
     cross = model.engine.encode(model.preprocess(pictures()[:1]))
-    assert isinstance(model.engine.start(cross, 3), SharedPrompt)
-    assert not isinstance(model.engine.start(cross, 1), SharedPrompt)
+    assert isinstance(model.captioner.start(cross, 3), SharedPrompt)
+    assert not isinstance(model.captioner.start(cross, 1), SharedPrompt)
 
     document = read_json(bundles[target] / "manifest.json")
     for kind in ("key", "value"):
@@ -107,7 +107,7 @@ def test_the_prompt_runs_once_where_the_graph_allows_it(
     write_json(tmp_path / "manifest.json", document)
     bound = load(tmp_path)
     cross = bound.engine.encode(bound.preprocess(pictures()[:1]))
-    assert not isinstance(bound.engine.start(cross, 3), SharedPrompt)
+    assert not isinstance(bound.captioner.start(cross, 3), SharedPrompt)
     assert bound.caption(pictures()) == model.caption(pictures())
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blip_edge.artifact import write_json
 from blip_edge.generation import Generation
 from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.engine import F32, I32
+from blip_edge.runtime.engine import F32, I32, Task
 from blip_edge.runtime.manifest import graph_sha256
 from blip_edge.text import Tokenizer
 
@@ -59,6 +59,7 @@ def generation(**settings: Any) -> Generation:
 class ToyEngine:
     """The formula; no cache, the whole text at every step."""
 
+    tasks: tuple[Task, ...] = ("caption",)
     max_images = 2
 
     def encode(self, pixel_values: F32) -> F32:

@@ -1,101 +1,17 @@
-"""The verbs that use a model or a bundle: caption pictures, measure quality and speed, report."""
+"""The verbs that measure: quality, speed, and a page about both."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from blip_edge.cli import options
-from blip_edge.cli.output import Output, complain, table
+from blip_edge.cli.output import Output, table
 from blip_edge.errors import ArtifactError, UsageError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["app"]
 
 app = typer.Typer()
-
-# A model folder captions several pictures at once; more of them would only use more memory.
-_BATCH = 16
-
-_Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A bundle (needs no torch) or a model folder.")
-]
-_Beams = Annotated[
-    int | None,
-    typer.Option("--beams", metavar="N", min=1, help="1 is greedy search. As saved if not given."),
-]
-_MinLength = Annotated[
-    int | None,
-    typer.Option("--min-length", metavar="N", min=0, help="In tokens, counting the prompt."),
-]
-_MaxLength = Annotated[
-    int | None,
-    typer.Option("--max-length", metavar="N", min=2, help="In tokens, counting the prompt."),
-]
-
-
-@app.command(
-    rich_help_panel="Use",
-    epilog=options.examples(
-        "blip-edge caption runs/quickstart/onnx cat.jpg dog.jpg",
-        "blip-edge caption runs/quickstart/onnx photos/*.jpg --beams 1 --json",
-    ),
-)
-def caption(
-    model: _Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.")],
-    beams: _Beams = None,
-    min_length: _MinLength = None,
-    max_length: _MaxLength = None,
-    threads: options.Threads = None,
-    seed: options.UnusedSeed = 0,
-    force: options.UnusedForce = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Say what pictures show: the path, a tab and the caption, one line a picture.
-
-    A picture that cannot be read is named on stderr and left out; the exit code is then 3.
-    """
-    with Output(json=json, quiet=quiet) as out:
-        from blip_edge import load
-
-        captioner = load(model, threads=threads)
-        rows: list[dict[str, Any]] = []
-        read = 0
-        for group in _groups(images, min(captioner.engine.max_images, _BATCH)):
-            pictures = list(_opened(group))
-            read += len(pictures)
-            found = captioner.caption(
-                [picture for _, picture in pictures],
-                beams=beams,
-                min_length=min_length,
-                max_length=max_length,
-            )
-            for (path, _), said in zip(pictures, found, strict=True):
-                rows.append({"image": str(path), "caption": said.text, "score": said.score})
-                out.line(f"{path}\t{said.text}")
-        out.result(rows)
-        if read < len(images):
-            raise typer.Exit(ArtifactError.exit_code)
-
-
-def _groups(images: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    for first in range(0, len(images), size):
-        yield images[first : first + size]
-
-
-def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
-    from blip_edge.preprocess import open_image
-
-    for path in paths:
-        try:
-            yield path, open_image(path)
-        except ArtifactError as error:
-            complain(f"error: {error}")
 
 
 @app.command(
@@ -124,7 +40,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N pictures.")
     ] = None,
-    beams: _Beams = None,
+    beams: options.Beams = None,
     threads: options.Threads = None,
     seed: options.UnusedSeed = 0,
     force: options.UnusedForce = False,

@@ -1,0 +1,309 @@
+"""The verbs that ask a model or a bundle: caption, vqa, match, reason."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blip_edge.cli import options
+from blip_edge.cli.output import Output, complain, table
+from blip_edge.errors import ArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from blip_edge.runtime.captioning import Search
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+# A model folder captions several pictures at once; more of them would only use more memory.
+_BATCH = 16
+
+_Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A bundle (needs no torch) or a model folder.")
+]
+_Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")]
+_MinLength = Annotated[
+    int | None,
+    typer.Option("--min-length", metavar="N", min=0, help="In tokens, counting the prompt."),
+]
+_MaxLength = Annotated[
+    int | None,
+    typer.Option("--max-length", metavar="N", min=2, help="In tokens, counting the prompt."),
+]
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        "blip-edge caption runs/quickstart/onnx cat.jpg dog.jpg",
+        "blip-edge caption runs/quickstart/onnx photos/*.jpg --beams 1 --json",
+        "blip-edge caption runs/quickstart/onnx cat.jpg --sample --captions 5 --seed 7",
+    ),
+)
+def caption(
+    model: _Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.")],
+    beams: options.Beams = None,
+    captions: Annotated[
+        int, typer.Option("--captions", metavar="N", min=1, help="Captions of each picture.")
+    ] = 1,
+    min_length: _MinLength = None,
+    max_length: _MaxLength = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option("--length-penalty", metavar="X", help="Above 1 favours longer captions."),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option("--repetition-penalty", metavar="X", help="Above 1 avoids words said before."),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", metavar="", help="Draw words at random; see --seed.")
+    ] = False,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            metavar="P",
+            help="With --sample: from the likeliest words that reach P together; 0.9 as in BLIP.",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", metavar="K", help="With --sample: from the K likeliest words."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", metavar="T", help="With --sample: below 1 dares less."),
+    ] = None,
+    threads: options.Threads = None,
+    seed: options.Seed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what pictures show: the path, a tab and the caption, one line a caption.
+
+    A picture that cannot be read is named on stderr and left out; the exit code is then 3.
+    """
+    how: Search = {
+        "beams": beams,
+        "min_length": min_length,
+        "max_length": max_length,
+        "length_penalty": length_penalty,
+        "repetition_penalty": repetition_penalty,
+        "sample": sample or None,
+        "top_p": top_p,
+        "top_k": top_k,
+        "temperature": temperature,
+    }
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge import load
+
+        captioner = load(model, threads=threads)
+        rows: list[dict[str, Any]] = []
+        read = 0
+        for group in _groups(images, min(captioner.engine.max_images, _BATCH)):
+            pictures = list(_opened(group))
+            read += len(pictures)
+            found = captioner.captions(
+                [picture for _, picture in pictures], captions, seed=seed, **how
+            )
+            for (path, _), said in zip(pictures, found, strict=True):
+                for one in said:
+                    rows.append({"image": str(path), "caption": one.text, "score": one.score})
+                    out.line(f"{path}\t{one.text}")
+        out.result(rows)
+        if read < len(images):
+            raise typer.Exit(ArtifactError.exit_code)
+
+
+def _groups(images: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    for first in range(0, len(images), size):
+        yield images[first : first + size]
+
+
+def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
+    from blip_edge.preprocess import open_image
+
+    for path in paths:
+        try:
+            yield path, open_image(path)
+        except ArtifactError as error:
+            complain(f"error: {error}")
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        'blip-edge vqa models/vqa photo.jpg "how many dogs are there?"',
+        'blip-edge vqa models/vqa photo.jpg "what colour is it?" --answers answer_list.json',
+    ),
+)
+def vqa(
+    model: _Model,
+    image: _Image,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="About the picture.")],
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--answers",
+            metavar="FILE.json",
+            help="Rank this list of strings; the answer is generated without it.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", metavar="N", min=1, help="With --answers: only the N likeliest."),
+    ] = None,
+    beams: options.Beams = None,
+    min_length: _MinLength = None,
+    max_length: _MaxLength = None,
+    legacy: Annotated[
+        bool,
+        typer.Option(
+            "--legacy", metavar="", help="Rank by the label-smoothed loss, as BLIP's own program."
+        ),
+    ] = False,
+    threads: options.Threads = None,
+    seed: options.UnusedSeed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer a question about a picture, or rank given answers: the answer, a tab, its probability.
+
+    Of a list, the probability is that among the 128 answers with the likeliest first words.
+    """
+    if top is not None and answers is None:
+        raise UsageError("--top goes with --answers")
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge import load
+
+        choice = None if answers is None else _answers(answers)
+        answerer = load(model, threads=threads)
+        if choice is not None:
+            found = answerer.answer(image, question, choice, legacy=legacy)[:top]
+        else:
+            found = [
+                answerer.answer(
+                    image,
+                    question,
+                    legacy=legacy,
+                    beams=beams,
+                    min_length=min_length,
+                    max_length=max_length,
+                )
+            ]
+        asked = {"image": str(image), "question": question}
+        out.result([{**asked, "answer": one.text, "score": one.score} for one in found])
+        for one in found:
+            out.line(f"{one.text}\t{one.score:.4f}")
+
+
+def _answers(path: Path) -> list[str]:
+    from blip_edge.artifact import read_json
+
+    answers = read_json(path)
+    if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
+        raise ArtifactError(f"{path} is not a JSON list of strings")
+    return answers
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        'blip-edge match models/matcher photo.jpg "a dog on a beach" "a cat on a sofa"',
+        'blip-edge match models/matcher photo.jpg "a dog" --heatmap where.png',
+    ),
+)
+def match(
+    model: _Model,
+    image: _Image,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="What it may show.")],
+    heatmap: Annotated[
+        Path | None,
+        typer.Option(
+            "--heatmap",
+            metavar="FILE.png",
+            help="Draw where each text is in the picture; needs a model folder.",
+        ),
+    ] = None,
+    legacy: Annotated[
+        bool,
+        typer.Option(
+            "--legacy", metavar="", help="Read the texts from [CLS] on, as BLIP's released matcher."
+        ),
+    ] = False,
+    threads: options.Threads = None,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say how well texts fit a picture: the probability that they match, and their cosine."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge import load
+
+        found = load(model, threads=threads).match(image, texts, legacy=legacy)
+        if heatmap is not None:
+            _heatmap(model, image, texts, heatmap, force=force)
+        rows = [
+            {"image": str(image), "text": one.text, "itc": one.itc, "itm": one.itm} for one in found
+        ]
+        cells = [(f"{one.itm:.4f}", f"{one.itc:.4f}", one.text) for one in found]
+        out.result(rows, table(cells, head=("match", "cosine", "text")))
+        if heatmap is not None:
+            out.progress.say(f"heatmap: {heatmap}")
+
+
+def _heatmap(model: Path, image: Path, texts: list[str], output: Path, *, force: bool) -> None:
+    from blip_edge.artifact import kind
+    from blip_edge.errors import import_extra
+
+    if kind(model) != "model":
+        raise ArtifactError(f"{model} is a bundle; --heatmap needs gradients, and a model folder")
+    import_extra("torch", "train")
+    from blip_edge.models.heatmap import draw_heatmaps
+
+    draw_heatmaps(model, image, texts, output, force=force)
+
+
+@app.command(
+    rich_help_panel="Use",
+    epilog=options.examples(
+        'blip-edge reason models/nlvr2 left.jpg right.jpg "both pictures show a dog"'
+    ),
+)
+def reason(
+    model: _Model,
+    left: Annotated[Path, typer.Argument(metavar="LEFT", help="A picture file.")],
+    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="Another one.")],
+    sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="About both.")],
+    legacy: Annotated[
+        bool,
+        typer.Option(
+            "--legacy",
+            metavar="",
+            help="Let chance swap the pictures first, as BLIP's own program does.",
+        ),
+    ] = False,
+    threads: options.Threads = None,
+    seed: options.Seed = 0,
+    force: options.UnusedForce = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say whether a sentence is true of two pictures, and the probability of that."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge import load
+
+        reasoner = load(model, threads=threads)
+        found = reasoner.reason(left, right, sentence, legacy=legacy, seed=seed)
+        facts = {"images": [str(left), str(right)], "sentence": sentence}
+        out.result({**facts, "label": found.label, "score": found.score})
+        out.line(f"{found.label}\t{found.score:.4f}")

@@ -1,0 +1,71 @@
+"""Texts' places in a picture, drawn over it."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from blip_edge.errors import ArtifactError
+from blip_edge.models.folder import load_model
+from blip_edge.models.gradcam import heatmaps
+from blip_edge.preprocess import open_image
+from blip_edge.text import clean_caption
+
+__all__ = ["draw_heatmaps"]
+
+F32 = NDArray[np.float32]
+
+_INCHES, _DPI = 4.0, 120
+
+
+def draw_heatmaps(
+    folder: Path, image: Path, texts: Sequence[str], output: Path, *, force: bool = False
+) -> Path:
+    """Write a PNG with the picture and, beside it, where each of `texts` is in it.
+
+    Args:
+        folder: a MODEL folder of a model that matches.
+        image: the picture.
+        texts: one panel each.
+        output: the PNG to write.
+        force: replace `output` if it is there.
+
+    Raises:
+        ArtifactError: the model does not match, the picture cannot be read, or `output` exists.
+    """
+    if output.exists() and not force:
+        raise ArtifactError(f"{output} already exists; pass --force to replace it")
+    model = load_model(folder)
+    if not model.config.parts.compares:
+        raise ArtifactError(f"{folder} is a {model.config.architecture}, which does not match")
+    picture = open_image(image)
+    cleaned = [clean_caption(text) for text in texts]
+    encoded = model.tokenizer.encode(cleaned, first="enc")
+    ids, mask = (torch.from_numpy(values).long() for values in encoded)
+    pixels = torch.from_numpy(model.preprocess([picture]))
+    maps: list[F32] = list(heatmaps(model.blip, pixels, ids, mask).numpy())
+    _draw(picture, list(zip(texts, maps, strict=True)), output)
+    return output
+
+
+def _draw(picture: Image.Image, maps: list[tuple[str, F32]], output: Path) -> None:
+    from matplotlib.figure import Figure
+
+    wide = _INCHES * max(0.5, min(2.0, picture.width / picture.height))
+    figure = Figure(figsize=(wide * (1 + len(maps)), _INCHES + 0.6), dpi=_DPI, layout="constrained")
+    first, *others = figure.subplots(1, 1 + len(maps), squeeze=False)[0]
+    first.imshow(picture)
+    for axes, (text, values) in zip(others, maps, strict=True):
+        # Back to the picture's own shape: the model saw it squashed to a square.
+        grid = Image.fromarray(values).resize(picture.size, Image.Resampling.BICUBIC)
+        axes.imshow(picture.convert("L"), cmap="gray")
+        axes.imshow(np.asarray(grid), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        axes.set_title(textwrap.shorten(text, 80), wrap=True)
+    for axes in (first, *others):
+        axes.set_axis_off()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, format="png")

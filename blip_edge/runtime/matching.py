@@ -1,0 +1,104 @@
+"""How well texts fit a picture: by embeddings, and by reading them with the picture in view."""
+
+from collections.abc import Sequence
+from typing import TypeVar, cast, overload
+
+import numpy as np
+
+from blip_edge.runtime.engine import F32, Matcher
+from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
+from blip_edge.runtime.results import Match
+from blip_edge.text import First, clean_caption
+
+__all__ = ["Matching", "softmax"]
+
+# Tokens that BLIP keeps of a text it compares.
+_LENGTH = 35
+# Rows of the text encoder at once; more would only use more memory.
+_CHUNK = 64
+
+_P = TypeVar("_P", bound=Picture)
+
+
+class Matching(Loaded):
+    """A model that compares texts with pictures."""
+
+    @property
+    def _matcher(self) -> Matcher:
+        return cast(Matcher, self.require("retrieval"))
+
+    @overload
+    def match(
+        self, image: Picture, texts: Sequence[str], *, legacy: bool = False
+    ) -> list[Match]: ...
+
+    @overload
+    def match(
+        self, image: list[_P], texts: Sequence[str], *, legacy: bool = False
+    ) -> list[list[Match]]: ...
+
+    def match(
+        self, image: Picture | list[_P], texts: Sequence[str], *, legacy: bool = False
+    ) -> list[Match] | list[list[Match]]:
+        """How well each of `texts` fits a picture, in their order; a list gives a list of lists.
+
+        With `legacy` the texts that are read with the picture start with [CLS], as in BLIP's
+        released matcher and in `transformers`, and not with the [ENC] of its training.
+
+        Raises:
+            ArtifactError: a picture that cannot be read, or a model that does not match.
+        """
+        embedded = self.embed_text(list(texts))
+        first: First = "cls" if legacy else "enc"
+        found = [self._match(one, texts, embedded, first) for one in picture_list(image)]
+        return found if isinstance(image, list) else found[0]
+
+    def _match(
+        self, image: Picture, texts: Sequence[str], embedded: F32, first: First
+    ) -> list[Match]:
+        engine = self._matcher
+        seen = engine.encode(self.preprocess([image]))
+        cosines = embedded @ engine.embed_image(seen)[0]  # (R,)
+        shares = [
+            softmax(
+                engine.match(seen, *self.tokenizer.encode(cleaned, max_length=_LENGTH, first=first))
+            )
+            for cleaned in _cleaned(texts)
+        ]
+        itm = np.concatenate(shares)[:, 1]
+        return [
+            Match(text, float(cosine), float(share))
+            for text, cosine, share in zip(texts, cosines, itm, strict=True)
+        ]
+
+    def embed_image(self, image: Picture | list[_P]) -> F32:
+        """The picture's unit vector (E,) in the space that it shares with texts; a list: (B, E)."""
+        engine = self._matcher
+        vectors = np.concatenate(
+            [
+                engine.embed_image(engine.encode(self.preprocess(group)))
+                for group in groups(picture_list(image), engine.max_images)
+            ]
+        )
+        return vectors if isinstance(image, list) else vectors[0]
+
+    def embed_text(self, text: str | list[str]) -> F32:
+        """The text's unit vector (E,) in the space that it shares with pictures; a list: (B, E)."""
+        vectors = np.concatenate(
+            [
+                self._matcher.embed_text(*self.tokenizer.encode(cleaned, max_length=_LENGTH))
+                for cleaned in _cleaned(text_list(text))
+            ]
+        )
+        return vectors if isinstance(text, list) else vectors[0]
+
+
+def _cleaned(texts: Sequence[str]) -> list[list[str]]:
+    return [[clean_caption(text) for text in group] for group in groups(texts, _CHUNK)]
+
+
+def softmax(logits: F32) -> F32:
+    """(R, C) logits to probabilities."""
+    weights: F32 = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
