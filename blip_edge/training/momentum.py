@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from blip_edge.models.attention import padding_mask
 from blip_edge.models.blip import Blip
 
-__all__ = ["FeatureQueue", "MomentumEncoders"]
+__all__ = ["NO_PICTURE", "FeatureQueue", "MomentumEncoders", "PictureQueue"]
+
+NO_PICTURE = -100
+"""The picture of a queue's random first items, which is nobody's."""
 
 
 class MomentumEncoders(nn.Module):
@@ -46,23 +49,44 @@ def _encoders(blip: Blip) -> list[nn.Module]:
     return [blip.vision_model, blip.encoder, blip.vision_proj, blip.text_proj]
 
 
-class FeatureQueue(nn.Module):
-    """The last Q features of one kind, oldest overwritten first, for batches of any size."""
+class _Queue(nn.Module):
+    """The last Q of what was pushed, oldest overwritten first, for batches of any size.
+
+    Items and place are buffers, so that they are saved and moved with what remembers them. On
+    several processes a queue stays the same on each, as long as each is given what all gathered.
+    """
 
     items: Tensor
+    next: Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, items: Tensor) -> None:
         super().__init__()
-        self.register_buffer("items", F.normalize(torch.randn(size, width), dim=-1))
-        self.next = 0
+        self.register_buffer("items", items)
+        self.register_buffer("next", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
-        """Remember (B, E) features; of a batch larger than the queue only the last Q stay."""
-        size = self.items.shape[0]
+        """Remember (B, …) items; of a batch larger than the queue only the last Q stay."""
+        size = len(self.items)
         if size == 0:
             return
         features = features[-size:].to(self.items.dtype)
         places = (self.next + torch.arange(len(features), device=features.device)) % size
         self.items[places] = features
-        self.next = (self.next + len(features)) % size
+        self.next.add_(len(features)).remainder_(size)
+
+
+class FeatureQueue(_Queue):
+    """The last Q features of one kind; before there are as many, random ones, set by `seed`."""
+
+    def __init__(self, size: int, width: int, *, seed: int = 0) -> None:
+        # A generator of its own: every process must start from the same.
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(F.normalize(torch.randn(size, width, generator=generator), dim=-1))
+
+
+class PictureQueue(_Queue):
+    """The numbers of the pictures that a feature queue's items are of, at first those of none."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(torch.full((size,), NO_PICTURE))

@@ -6,32 +6,74 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from blip_edge.training.losses import (
     IGNORED,
+    answer_loss,
     contrastive_loss,
     hard_negatives,
     lm_loss,
+    own_targets,
+    positives_targets,
+    ramp,
+    similarities,
     soft_targets,
 )
 
 
 def test_soft_targets_by_hand() -> None:
     similarity = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    hard = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     expected = torch.tensor([[0.4 * 0.25 + 0.6, 0.4 * 0.75], [0.2, 0.2 + 0.6]])
-    torch.testing.assert_close(soft_targets(similarity, 0.4), expected)
+    torch.testing.assert_close(soft_targets(similarity, hard, 0.4), expected)
+    assert torch.equal(soft_targets(similarity, hard, 0.0), hard)
 
 
 @settings(deadline=None)
-@given(st.integers(1, 6), st.integers(0, 9), st.floats(0, 1))
-def test_soft_targets_are_shares_of_one(rows: int, queued: int, alpha: float) -> None:
-    targets = soft_targets(torch.randn(rows, rows + queued) * 5, alpha)
-    torch.testing.assert_close(targets.sum(-1), torch.ones(rows))
-    assert (targets >= 0).all()
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    st.lists(st.integers(-1, 4), max_size=9),
+    st.floats(0, 1),
+)
+def test_targets_are_shares_of_one(rows: list[int], queued: list[int], alpha: float) -> None:
+    pictures, candidates = torch.tensor(rows), torch.tensor([*rows, *queued])
+    for hard in (
+        own_targets(torch.arange(len(rows)), len(candidates)),
+        positives_targets(pictures, candidates),
+    ):
+        targets = soft_targets(torch.randn(len(rows), len(candidates)) * 5, hard, alpha)
+        torch.testing.assert_close(targets.sum(-1), torch.ones(len(rows)))
+        assert (targets >= 0).all()
 
 
-def test_soft_targets_of_no_weight_are_the_pairs() -> None:
-    assert torch.equal(soft_targets(torch.randn(2, 5), 0.0), torch.eye(5)[:2])
+def test_an_own_target_stands_where_its_process_says() -> None:
+    assert own_targets(torch.tensor([2, 3]), 5).tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]
+
+
+def test_all_that_is_of_one_picture_is_a_positive() -> None:
+    """Two captions in the batch and one in the queue are a third each; -100 is nobody's."""
+    targets = positives_targets(torch.tensor([7, 4, 7]), torch.tensor([7, 4, 7, -100, 7, -100]))
+    third = [1 / 3, 0, 1 / 3, 0, 1 / 3, 0]
+    torch.testing.assert_close(targets, torch.tensor([third, [0, 1, 0, 0, 0, 0], third]))
+
+
+def test_soft_targets_come_in_along_a_ramp() -> None:
+    assert [ramp(0.4, step, 4) for step in (0, 1, 3, 4, 9)] == [
+        0.0,
+        0.1,
+        pytest.approx(0.3),
+        0.4,
+        0.4,
+    ]
+    assert ramp(0.4, 0, 0) == 0.4, "no ramp is no first step without"
+
+
+def test_similarities_by_hand_and_in_full_precision_everywhere() -> None:
+    rows, candidates = torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    expected = torch.tensor([[0.6 / 0.05, 0.96 / 0.05]])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(similarities(rows, candidates, torch.tensor(0.05)), expected)
 
 
 def test_contrastive_loss_by_hand() -> None:
@@ -57,6 +99,19 @@ def test_label_smoothing_by_hand() -> None:
     expected = -0.95 * math.log(3 / 4) - 0.05 * math.log(1 / 4)
     loss = lm_loss(logits, torch.tensor([[0, 1]]), label_smoothing=0.1)
     assert loss.item() == pytest.approx(expected)
+
+
+def test_answers_count_whole_and_by_weight() -> None:
+    """Two answers of one question, three tokens of which are learned, and a second question's."""
+    logits = torch.tensor([[0.0, math.log(3.0)]]).repeat(3, 3, 1)
+    labels = torch.tensor([[0, 1, 1], [0, 0, IGNORED], [0, 1, IGNORED]])
+    right, wrong = -math.log(3 / 4), -math.log(1 / 4)
+    expected = (0.6 * 2 * right + 0.4 * wrong + 0.2 * right) / 2
+    weights = torch.tensor([0.6, 0.4, 0.2])
+    assert answer_loss(logits, labels, weights, 2).item() == pytest.approx(expected)
+    smooth = answer_loss(logits, labels, weights, 2, label_smoothing=0.1).item()
+    right, wrong = 0.95 * right + 0.05 * wrong, 0.95 * wrong + 0.05 * right
+    assert smooth == pytest.approx((0.6 * 2 * right + 0.4 * wrong + 0.2 * right) / 2)
 
 
 def test_hard_negatives_never_are_partners() -> None:
@@ -97,3 +152,50 @@ def test_one_row_without_a_negative_does_not_stop_the_others() -> None:
     columns, found = hard_negatives(torch.zeros(3, 3), same)
     assert found.tolist() == [False, True, True]
     assert columns[1:].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-2])
+def test_weights_of_negatives_by_hand(floor: float) -> None:
+    """Shares of the softmax over the whole row, partners included, and then the floor."""
+    seen: list[Tensor] = []
+
+    def draw(weights: Tensor) -> Tensor:
+        seen.append(weights)
+        return weights.argmax(-1)
+
+    similarity = torch.tensor([[4.0, 1.0, 0.0]])
+    same = torch.tensor([[True, False, False]])
+    columns, _ = hard_negatives(similarity, same, floor=floor, draw=draw)
+    whole = math.exp(4) + math.exp(1) + 1
+    weights = [math.exp(1) / whole + floor, 1 / whole + floor]
+    expected = torch.tensor([[0.0, weights[0] / sum(weights), weights[1] / sum(weights)]])
+    torch.testing.assert_close(seen[0], expected)
+    assert columns.tolist() == [1]
+
+
+def test_without_a_floor_a_partner_takes_nothing_from_the_others() -> None:
+    similarity = torch.tensor([[900.0, 0.0, 2.0], [0.0, 900.0, -1.0], [1.0, 0.0, 900.0]])
+    same = torch.eye(3, dtype=torch.bool)
+    columns, found = hard_negatives(
+        similarity, same, floor=0.0, draw=lambda weights: weights.argmax(-1)
+    )
+    assert columns.tolist() == [2, 0, 0] and found.all()
+
+
+def test_similarities_that_are_no_numbers_are_left_to_the_loop() -> None:
+    columns, _ = hard_negatives(torch.full((2, 2), torch.nan), torch.eye(2).bool())
+    assert columns.shape == (2,)
+
+
+def test_one_generator_draws_the_same_negatives_again() -> None:
+    similarity, same = torch.randn(20, 20), torch.eye(20, dtype=torch.bool)
+
+    def drawn(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return hard_negatives(
+            similarity,
+            same,
+            draw=lambda weights: torch.multinomial(weights, 1, generator=generator).squeeze(1),
+        )[0]
+
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))

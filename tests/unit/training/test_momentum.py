@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_edge.models import Model
-from blip_edge.training.momentum import FeatureQueue, MomentumEncoders
+from blip_edge.training.momentum import NO_PICTURE, FeatureQueue, MomentumEncoders, PictureQueue
 
 
 @settings(deadline=None)
@@ -29,6 +29,48 @@ def test_the_oldest_is_overwritten_first() -> None:
     for first in (1.0, 3.0):
         queue.push(torch.tensor([[first], [first + 1]]))
     assert queue.items.flatten().tolist() == [4.0, 2.0, 3.0]
+
+
+def test_wrapping_around_by_hand() -> None:
+    """Batches of 3, 3, 1, 9 and 2 in a queue of 4, which divides none of them."""
+    queue, states, number = PictureQueue(4), [], 0
+    for rows in (3, 3, 1, 9, 2):
+        queue.push(torch.arange(number, number + rows))
+        states.append(queue.items.tolist())
+        number += rows
+    assert states == [
+        [0, 1, 2, NO_PICTURE],
+        [4, 5, 2, 3],
+        [4, 5, 6, 3],
+        [13, 14, 15, 12],
+        [17, 14, 15, 16],
+    ]
+
+
+def test_queues_of_pictures_and_features_stay_side_by_side() -> None:
+    pictures, features = PictureQueue(5), FeatureQueue(5, 1)
+    for numbers in ([1, 2, 3], [4, 5, 6, 7], [8], list(range(9, 20))):
+        pictures.push(torch.tensor(numbers))
+        features.push(torch.tensor(numbers)[:, None].float())
+        known = pictures.items != NO_PICTURE
+        assert pictures.items[known].tolist() == features.items[known].flatten().tolist()
+
+
+def test_a_queue_begins_alike_in_every_process_and_unlike_its_neighbour() -> None:
+    torch.manual_seed(1)
+    one = FeatureQueue(5, 4)
+    torch.manual_seed(2)
+    assert torch.equal(one.items, FeatureQueue(5, 4).items)
+    assert not torch.equal(one.items, FeatureQueue(5, 4, seed=1).items)
+
+
+def test_a_queue_goes_on_where_it_was_saved() -> None:
+    saved, again = PictureQueue(4), PictureQueue(4)
+    saved.push(torch.arange(3))
+    again.load_state_dict(saved.state_dict())
+    for queue in (saved, again):
+        queue.push(torch.arange(10, 13))
+    assert again.items.tolist() == saved.items.tolist() == [11, 12, 2, 10]
 
 
 def test_a_queue_of_nothing_remembers_nothing() -> None:

@@ -66,7 +66,7 @@ def test_pretraining_has_three_losses_and_reaches_every_part(
     assert all(loss.ndim == 0 and loss.isfinite() and loss > 0 for loss in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     assert heard(pretrained.blip) == {name.split(".")[0] for name in pretrained.blip.state_dict()}
-    assert not any(parameter.requires_grad for parameter in objective.slow.parameters())
+    assert not any(parameter.requires_grad for parameter in objective.contrast.slow.parameters())
 
 
 def test_each_loss_reaches_what_it_is_about(world: Dataset, pretrained: Model) -> None:
@@ -87,7 +87,7 @@ def test_the_contrast_by_hand(world: Dataset, pretrained: Model) -> None:
     """At step 0 the soft targets weigh nothing: cross-entropy over the batch and the queue."""
     blip = pretrained.blip
     objective = PretrainObjective(blip, pretrained.tokenizer, RECIPE)
-    queued = objective.images.items.clone(), objective.texts.items.clone()
+    queued = objective.contrast.images.items.clone(), objective.contrast.texts.items.clone()
     batch = batch_of(world, pretrained, 5)
     with torch.no_grad():
         got = objective(batch, 0)["itc"]
@@ -100,9 +100,9 @@ def test_the_contrast_by_hand(world: Dataset, pretrained: Model) -> None:
         cross_entropy = torch.nn.functional.cross_entropy
         expected = (cross_entropy(by_image, rows) + cross_entropy(by_text, rows)) / 2
     torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(objective.images.items[:5], image)
-    torch.testing.assert_close(objective.texts.items[:5], text)
-    assert torch.equal(objective.images.items[5:], queued[0][5:])
+    torch.testing.assert_close(objective.contrast.images.items[:5], image)
+    torch.testing.assert_close(objective.contrast.texts.items[:5], text)
+    assert torch.equal(objective.contrast.images.items[5:], queued[0][5:])
 
 
 def values(model: Model, batch: Batch) -> Tensor:
@@ -146,9 +146,9 @@ def test_matching_sees_every_pair_and_two_wrong_ones(world: Dataset, pretrained:
 def test_pictures_of_one_caption_are_no_negatives(world: Dataset, pretrained: Model) -> None:
     """Two red circles are not told apart by "a red circle"; to say they do not match is a lie."""
     batch = batch_of(world, pretrained, 4)
-    texts = batch.input_ids.clone()
-    texts[1] = texts[0]
-    equal = Batch(batch.pixel_values, texts, batch.attention_mask, torch.arange(4))
+    texts, mask = batch.input_ids.clone(), batch.attention_mask.clone()
+    texts[1], mask[1] = texts[0], mask[0]
+    equal = Batch(batch.pixel_values, texts, mask, torch.arange(4))
     own = values(pretrained, batch)
     right = equal.first(pretrained.tokenizer.enc)
     for _ in range(10):
