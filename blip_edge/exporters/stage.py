@@ -126,12 +126,12 @@ def reference_model(model: Path, target: str, precision: Precision) -> Model:
     compute in float with the weights that the integers stand for.
 
     Raises:
-        ArtifactError: the folder is not a model, or the model does not generate.
+        ArtifactError: the folder is not a model, or the model does not caption.
     """
     loaded = load_model(model, quantized=precision == "int8")
-    if loaded.blip.text_decoder is None:
+    if not loaded.config.captions:
         raise ArtifactError(
-            f"{model} has no decoder ({loaded.config.architecture}); only captioners are exported"
+            f"{model} is a {loaded.config.architecture}; only captioners become bundles so far"
         )
     if target == "coreml":
         for path, module in list(loaded.blip.named_modules()):

@@ -199,6 +199,11 @@ class BlipConfig:
         return _PARTS[self.architecture]
 
     @property
+    def captions(self) -> bool:
+        """Whether its decoder reads pictures; that of an answering model reads questions."""
+        return self.parts.decoder and self.architecture != "BlipForQuestionAnswering"
+
+    @property
     def decoder_config(self) -> TextConfig:
         """The decoder's sizes: one that answers reads the question's states, not the picture."""
         text = self.text_config

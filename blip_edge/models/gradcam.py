@@ -25,7 +25,7 @@ def heatmaps(blip: Blip, pixel_values: Tensor, input_ids: Tensor, attention_mask
         input_ids: (R, T) texts that start with [ENC].
         attention_mask: (R, T).
     """
-    layer = len(blip.encoder.blocks) // 2  # the seventh of twelve, as in the released programs
+    layer = _layer(len(blip.encoder.blocks))
     with torch.no_grad():
         cross = blip.encoder.cross(blip.image_tokens(pixel_values))
     cross[layer].key.requires_grad_()  # whether or not the weights are trained
@@ -37,10 +37,19 @@ def heatmaps(blip: Blip, pixel_values: Tensor, input_ids: Tensor, attention_mask
     weighed = (gradient.clamp(min=0) * maps[layer].detach()).mean(1)
     weighed = weighed.unflatten(1, input_ids.shape)[0]  # (R, T, N)
     words = _words(attention_mask)
-    patches = (weighed * words[:, :, None]).sum(1)[:, 1:]  # (R, N - 1), without the class token
+    patches: Tensor = (weighed * words[:, :, None]).sum(1)[:, 1:]  # (R, N - 1): no class token
     most = patches.amax(1, keepdim=True).clamp(min=torch.finfo(patches.dtype).tiny)
     side = blip.config.vision_config.image_size // blip.config.vision_config.patch_size
-    return (patches / most).unflatten(1, (side, side))
+    grids: Tensor = (patches / most).unflatten(1, (side, side))
+    return grids
+
+
+def _layer(layers: int) -> int:
+    """The seventh of twelve, as in the released programs; never the last.
+
+    In the last layer only [ENC] has a say in the score.
+    """
+    return max(0, min(layers // 2, layers - 2))
 
 
 def _words(attention_mask: Tensor) -> Tensor:

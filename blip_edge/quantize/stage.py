@@ -134,7 +134,7 @@ def _captioner(folder: Path) -> Model:
     if (found := kind(folder)) != "model":
         raise ArtifactError(f"{folder} is a {found}; quantize takes a model folder")
     model = load_model(folder)
-    if model.blip.text_decoder is None:
+    if not model.config.captions:
         raise ArtifactError(
             f"{folder} is a {model.config.architecture}; only models that caption are quantized"
         )

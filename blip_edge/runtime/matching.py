@@ -5,6 +5,7 @@ from typing import TypeVar, cast, overload
 
 import numpy as np
 
+from blip_edge.errors import UsageError
 from blip_edge.runtime.engine import F32, Matcher
 from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
 from blip_edge.runtime.results import Match
@@ -46,6 +47,7 @@ class Matching(Loaded):
         released matcher and in `transformers`, and not with the [ENC] of its training.
 
         Raises:
+            UsageError: no texts.
             ArtifactError: a picture that cannot be read, or a model that does not match.
         """
         embedded = self.embed_text(list(texts))
@@ -74,6 +76,8 @@ class Matching(Loaded):
     def embed_image(self, image: Picture | list[_P]) -> F32:
         """The picture's unit vector (E,) in the space that it shares with texts; a list: (B, E)."""
         engine = self._matcher
+        if image == []:
+            raise UsageError("there are no pictures to embed")
         vectors = np.concatenate(
             [
                 engine.embed_image(engine.encode(self.preprocess(group)))
@@ -84,6 +88,8 @@ class Matching(Loaded):
 
     def embed_text(self, text: str | list[str]) -> F32:
         """The text's unit vector (E,) in the space that it shares with pictures; a list: (B, E)."""
+        if text == []:
+            raise UsageError("there are no texts to compare")
         vectors = np.concatenate(
             [
                 self._matcher.embed_text(*self.tokenizer.encode(cleaned, max_length=_LENGTH))

@@ -27,7 +27,8 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 ALL = dict(commands(typer.main.get_command(app)))
 VERBS = (
     *("quickstart", "data", "import", "train", "distill", "prune", "quantize", "export", "verify"),
-    *("caption", "eval", "bench", "report", "inspect", "doctor", "recipe"),
+    *("caption", "vqa", "match", "reason", "eval", "bench", "report"),
+    *("inspect", "doctor", "recipe"),
 )
 
 
