@@ -55,26 +55,33 @@ class Table:
 
 
 class TableSession:
+    """Also watches that the search asks as it may and leaves what it was given alone."""
+
     def __init__(self, table: Table, images: list[int]) -> None:
         self._table, self._images = table, images
         self._rows: list[tuple[int, ...]] = [()] * len(images)
         self.steps = 0
+        self._given = self._kept = np.empty(0, dtype=np.float32)
 
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
         assert len(input_ids) == len(beam_idx) == len(self._rows)
         assert input_ids.dtype == beam_idx.dtype == np.int32
         beams = len(self._images) // len(set(self._images))
         assert (beam_idx // beams == np.arange(len(beam_idx)) // beams).all()  # own picture only
+        np.testing.assert_array_equal(self._given, self._kept)
         self.steps += 1
         self._rows = [
             self._rows[row] + tuple(new)
             for row, new in zip(beam_idx, input_ids.tolist(), strict=True)
         ]
         pairs = zip(self._images, self._rows, strict=True)
-        return np.stack([self._table.logits(image, row) for image, row in pairs])
+        self._given = np.stack([self._table.logits(image, row) for image, row in pairs])
+        self._kept = self._given.copy()
+        return self._given
 
 
 def prompts(images: int, *ids: int) -> I32:
+    """(B, T): the same for every picture."""
     return np.tile(np.asarray(ids or (BOS,), dtype=np.int32), (images, 1))
 
 

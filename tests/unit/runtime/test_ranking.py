@@ -100,6 +100,17 @@ def test_equal_answers_of_a_decoder_that_knows_nothing_keep_their_order() -> Non
     assert [one.index for one in rank(Starts(table), answers, GENERATION, k=3)] == [0, 2, 1]
 
 
+def test_of_answers_that_are_equally_likely_the_earlier_comes_first() -> None:
+    table = Table(0, 1, VOCABULARY)
+    table.values[...] = -1e4
+    table.values[0, 1, BOS, 0, [3, 4]] = 0, 1  # the later one has the likelier first token
+    table.values[0, 2, 3, BOS, [EOS, 5]] = 1, 0
+    table.values[0, 2, 4, BOS, [EOS, 5]] = 0, 1
+    first, second = rank(Starts(table), ended([[3], [4]]), GENERATION)
+    assert (first.index, second.index) == (0, 1)
+    assert first.log_prob == second.log_prob
+
+
 def test_answers_of_like_lengths_are_read_out_together() -> None:
     starts = Starts(Table(0, 1, VOCABULARY))
     answers = ended([[3, 3, 3, 3], [4], [5, 5, 5, 5], [6]])

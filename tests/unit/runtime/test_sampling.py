@@ -93,6 +93,14 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(
         np.testing.assert_allclose(after[after > 0], before[after > 0] / kept.sum())
 
 
+def test_of_a_tie_top_p_keeps_the_first() -> None:
+    scores = np.random.default_rng(0).integers(0, 3, size=(1, 400)).astype(np.float32)
+    found = distribution(scores, replace(DRAWN, top_p=0.8))
+    likeliest_first = sorted(range(400), key=lambda token: (-scores[0, token], token))
+    kept = np.flatnonzero(found[0])
+    assert kept.tolist() == sorted(likeliest_first[: len(kept)])
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     how, count, vocabulary = replace(DRAWN, temperature=1.3, top_k=20, top_p=0.95), 20_000, 30
     scores = np.random.default_rng(4).normal(size=(1, vocabulary)).astype(np.float32) * 2
@@ -127,6 +135,10 @@ def test_no_number_draws_a_token_that_may_not_be_drawn() -> None:
     numbers = _Numbers(0.0, 0.499, 0.501, 0.749, below)
     tokens = draw(scores, np.ones(5, dtype=np.bool_), DRAWN, [numbers])
     assert tokens.tolist() == [1, 1, 3, 3, 4]
+    # Nor where rounding leaves the probabilities' sum below 1.
+    scores = np.random.default_rng(0).normal(size=(50, 1000)).astype(np.float32)
+    tokens = draw(scores, np.ones(50, dtype=np.bool_), DRAWN, [_Numbers(*[below] * 50)])
+    assert (tokens < 1000).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -175,10 +187,12 @@ def _one(
 def test_a_batch_draws_what_single_pictures_draw(how: Generation, seed: int) -> None:
     table, count = Table(seed, 4, 8), how.num_return_sequences
     shared = generators(*range(4))
-    together = sample(table.session(count), prompts(4), how, generators=shared)
+    prompt = np.asarray([[BOS, 3], [BOS, 4], [BOS, 5], [BOS, 3]], dtype=np.int32)
+    together = sample(table.session(count), prompt, how, generators=shared)
     for n in range(4):
         (own,) = generators(n)
-        alone = sample(table.session(count, [n]), prompts(1), how, generators=[own])
+        session = table.session(count, [n])
+        alone = sample(session, prompt[n : n + 1], how, generators=[own])
         assert alone == together[n : n + 1]
         assert own.random() == shared[n].random()  # nor is what is drawn next any different
 
