@@ -172,7 +172,7 @@ def _graphs(reference: Model, target: str, recipe: ExportRecipe) -> list[Graph]:
     positions = blip.config.text_config.max_position_embeddings
     if length > positions:
         raise UsageError(f"length {length} is more than the model's {positions} positions")
-    rows = recipe.rows or generation.num_beams
+    rows = recipe.rows or generation.rows
     return [VisionGraph(blip), StaticDecoderGraph(blip, rows=rows, length=length)]
 
 
@@ -188,6 +188,7 @@ def _within(reference: Model, graphs: list[Graph]) -> Model:
     length = min(generation.max_length, static.length)
     fitted = generation.override(
         beams=min(generation.num_beams, static.rows),
+        captions=min(generation.num_return_sequences, static.rows),
         min_length=min(generation.min_length, length),
         max_length=length,
     )

@@ -1,27 +1,24 @@
 """Captions: pixels through an engine and a search, and back to words."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict, TypeVar, Unpack, cast, overload
 
 import numpy as np
 
 from blip_edge.generation import Generation
-from blip_edge.runtime.decoding import search
+from blip_edge.runtime.decoding import OnToken, search
 from blip_edge.runtime.engine import F32, I32, Captioner
 from blip_edge.runtime.hypothesis import Hypothesis
 from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list
 from blip_edge.runtime.results import Caption
 
-__all__ = ["Captioning", "OnToken", "Search", "overridden"]
+__all__ = ["Captioning", "Search", "overridden"]
 
 # The nucleus that BLIP draws captions from (paper, section 4.3).
 _TOP_P = 0.9
 
 _P = TypeVar("_P", bound=Picture)
-
-OnToken = Callable[[int, int], None]
-"""Is told a picture's number and a token, as soon as the token is final."""
 
 
 class Search(TypedDict, total=False):
