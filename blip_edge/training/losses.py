@@ -20,8 +20,6 @@ __all__ = [
     "contrastive_loss",
     "hard_negatives",
     "lm_loss",
-    "own_targets",
-    "positives_targets",
     "ramp",
     "similarities",
     "soft_targets",
@@ -49,27 +47,16 @@ def similarities(rows: Tensor, candidates: Tensor, temperature: Tensor) -> Tenso
         return rows.to(temperature.dtype) @ candidates.to(temperature.dtype).T / temperature
 
 
-def own_targets(places: Tensor, candidates: int) -> Tensor:
-    """onehot(places_i) (B, M): candidate `places_i` (B,) is the partner of row i, and no other."""
-    return F.one_hot(places, candidates).float()
+def soft_targets(similarity: Tensor, positives: Tensor, alpha: float) -> Tensor:
+    """alpha · softmax(similarity)_i + (1 - alpha) · positives_i / sum_j positives_ij.
 
-
-def positives_targets(pictures: Tensor, candidates: Tensor) -> Tensor:
-    """[pictures_i = candidates_j] / sum_k [pictures_i = candidates_k], (B, M).
-
-    Numbers of pictures, (B,) and (M,); every row must have one of its own among the candidates.
-    Source: BLIP's fine-tuning for retrieval, where a picture has several captions.
+    What row i should be similar to: `similarity` (B, M) comes from the momentum encoders, already
+    divided by the temperature; `positives` (B, M) says what is known to belong together, which is
+    something in every row. Several of them share (BLIP's fine-tuning for retrieval, where a
+    picture has several captions).
     """
-    positives = (pictures[:, None] == candidates[None, :]).float()
-    return positives / positives.sum(-1, keepdim=True)
-
-
-def soft_targets(similarity: Tensor, hard: Tensor, alpha: float) -> Tensor:
-    """alpha · softmax(similarity) + (1 - alpha) · hard: what row i should be similar to.
-
-    `similarity` (B, M) comes from the momentum encoders, already divided by the temperature;
-    `hard` (B, M) are shares of what is known to belong together.
-    """
+    hard = positives.to(similarity.dtype)
+    hard = hard / hard.sum(-1, keepdim=True)
     return alpha * similarity.softmax(-1) + (1.0 - alpha) * hard
 
 

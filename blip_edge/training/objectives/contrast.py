@@ -12,8 +12,6 @@ from blip_edge.training.batches import Batch
 from blip_edge.training.gather import first_row, gather
 from blip_edge.training.losses import (
     contrastive_loss,
-    own_targets,
-    positives_targets,
     ramp,
     similarities,
     soft_targets,
@@ -71,20 +69,21 @@ class Contrast(nn.Module):
         own = torch.arange(first, first + len(image), device=image.device)
         alpha = ramp(self._alpha, step, self._alpha_warmup)
         with torch.no_grad():
-            hard = self._partners(own, pictures, len(all_texts))
-            image_targets = soft_targets(similarities(slow[0], all_texts, blip.temp), hard, alpha)
-            text_targets = soft_targets(similarities(slow[1], all_images, blip.temp), hard, alpha)
+            right = self._positives(own, pictures, len(all_texts))
+            image_targets = soft_targets(similarities(slow[0], all_texts, blip.temp), right, alpha)
+            text_targets = soft_targets(similarities(slow[1], all_images, blip.temp), right, alpha)
         by_image = similarities(image, all_texts, blip.temp)
         by_text = similarities(text, all_images, blip.temp)
         loss = contrastive_loss(by_image, image_targets) + contrastive_loss(by_text, text_targets)
         self._remember(features, pictures)
         return Compared(loss / 2, by_image[:, own].detach(), by_text[:, own].detach())
 
-    def _partners(self, own: Tensor, pictures: Tensor, candidates: int) -> Tensor:
-        """(B, M) shares of the candidates that are right, the same for pictures and for texts."""
+    def _positives(self, own: Tensor, pictures: Tensor, candidates: int) -> Tensor:
+        """(B, M) which candidates are right, the same for pictures and for texts."""
         if self.pictures is None:
-            return own_targets(own, candidates)
-        return positives_targets(pictures[own], torch.cat([pictures, self.pictures.items]))
+            return own[:, None] == torch.arange(candidates, device=own.device)[None, :]
+        numbers = torch.cat([pictures, self.pictures.items])
+        return pictures[own][:, None] == numbers[None, :]
 
     def _remember(self, features: Tensor, pictures: Tensor) -> None:
         self.images.push(features[:, 0])

@@ -14,8 +14,6 @@ from blip_edge.training.losses import (
     contrastive_loss,
     hard_negatives,
     lm_loss,
-    own_targets,
-    positives_targets,
     ramp,
     similarities,
     soft_targets,
@@ -24,10 +22,19 @@ from blip_edge.training.losses import (
 
 def test_soft_targets_by_hand() -> None:
     similarity = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
-    hard = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    own = torch.eye(2, dtype=torch.bool)
     expected = torch.tensor([[0.4 * 0.25 + 0.6, 0.4 * 0.75], [0.2, 0.2 + 0.6]])
-    torch.testing.assert_close(soft_targets(similarity, hard, 0.4), expected)
-    assert torch.equal(soft_targets(similarity, hard, 0.0), hard)
+    torch.testing.assert_close(soft_targets(similarity, own, 0.4), expected)
+    assert torch.equal(soft_targets(similarity, own, 0.0), torch.eye(2))
+
+
+def test_all_that_belongs_together_shares() -> None:
+    """Two captions in the batch and one in the queue are a third each."""
+    positives = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0]]).bool()
+    expected = torch.tensor([[1 / 3, 0, 1 / 3, 0, 1 / 3, 0], [0, 1, 0, 0, 0, 0]])
+    torch.testing.assert_close(soft_targets(torch.randn(2, 6), positives, 0.0), expected)
+    half = torch.tensor([0.5 / 3 + 0.5 / 6, 0.5 / 6]).repeat(3)
+    torch.testing.assert_close(soft_targets(torch.zeros(1, 6), positives[:1], 0.5)[0], half)
 
 
 @settings(deadline=None)
@@ -36,26 +43,12 @@ def test_soft_targets_by_hand() -> None:
     st.lists(st.integers(-1, 4), max_size=9),
     st.floats(0, 1),
 )
-def test_targets_are_shares_of_one(rows: list[int], queued: list[int], alpha: float) -> None:
+def test_soft_targets_are_shares_of_one(rows: list[int], queued: list[int], alpha: float) -> None:
     pictures, candidates = torch.tensor(rows), torch.tensor([*rows, *queued])
-    for hard in (
-        own_targets(torch.arange(len(rows)), len(candidates)),
-        positives_targets(pictures, candidates),
-    ):
-        targets = soft_targets(torch.randn(len(rows), len(candidates)) * 5, hard, alpha)
-        torch.testing.assert_close(targets.sum(-1), torch.ones(len(rows)))
-        assert (targets >= 0).all()
-
-
-def test_an_own_target_stands_where_its_process_says() -> None:
-    assert own_targets(torch.tensor([2, 3]), 5).tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]
-
-
-def test_all_that_is_of_one_picture_is_a_positive() -> None:
-    """Two captions in the batch and one in the queue are a third each; -100 is nobody's."""
-    targets = positives_targets(torch.tensor([7, 4, 7]), torch.tensor([7, 4, 7, -100, 7, -100]))
-    third = [1 / 3, 0, 1 / 3, 0, 1 / 3, 0]
-    torch.testing.assert_close(targets, torch.tensor([third, [0, 1, 0, 0, 0, 0], third]))
+    similarity = torch.randn(len(rows), len(candidates)) * 5
+    targets = soft_targets(similarity, pictures[:, None] == candidates[None, :], alpha)
+    torch.testing.assert_close(targets.sum(-1), torch.ones(len(rows)))
+    assert (targets >= 0).all()
 
 
 def test_soft_targets_come_in_along_a_ramp() -> None:
