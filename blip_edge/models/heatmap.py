@@ -62,8 +62,9 @@ def _draw(picture: Image.Image, maps: list[tuple[str, F32]], output: Path) -> No
     for axes, (text, values) in zip(others, maps, strict=True):
         # Back to the picture's own shape: the model saw it squashed to a square.
         grid = Image.fromarray(values).resize(picture.size, Image.Resampling.BICUBIC)
-        axes.imshow(picture.convert("L"), cmap="gray")
-        axes.imshow(np.asarray(grid), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        heat = np.asarray(grid).clip(0, 1)
+        axes.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(heat, cmap="plasma", alpha=0.8 * heat, vmin=0, vmax=1)
         axes.set_title(textwrap.shorten(text, 80), wrap=True)
     for axes in (first, *others):
         axes.set_axis_off()
