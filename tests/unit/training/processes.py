@@ -1,6 +1,7 @@
 """Two processes of one run, each with its half of the rows, and what they made of them."""
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,6 @@ from tests import tiny
 
 TEXTS = ["a red cat", "a blue dog on a mat", "the cat is red", "a dog", "two dogs", "a red mat"]
 RECIPE = TrainRecipe(queue_size=11, momentum=0.5, alpha=0.4, alpha_warmup=2, label_smoothing=0.1)
-PADDED = 9
 
 Run = dict[str, Any]
 Task = PretrainObjective | RetrievalObjective
@@ -57,7 +57,7 @@ def rows(seed: int) -> list[tuple[int, list[int]]]:
     Rows 1 and 5 are of one picture, and rows 2 and 7 have one caption.
     """
     generator = torch.Generator().manual_seed(seed)
-    lengths = [PADDED, 4, 5, 3, 6, 5, 5, 5]
+    lengths = [9, 4, 5, 3, 6, 5, 5, 5]
     ids = [torch.randint(5, 20, (n,), generator=generator).tolist() for n in lengths]
     ids[7] = ids[2]
     return list(zip([0, 1, 2, 3, 4, 1, 5, 6], ids, strict=True))
@@ -130,13 +130,14 @@ def gathered(rank: int) -> Run:
 def work(rank: int, folder: Path) -> None:
     """What each process does; it leaves `rank`.pt in `folder`."""
     torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # no name of this machine needs to be known
+    # No name of this machine needs to be known.
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder / 'rendezvous'}",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(minutes=5),
     )
     half = slice(4 * rank, 4 * rank + 4)
     everything: dict[str, Callable[[], Run]] = {
