@@ -61,6 +61,10 @@ _PARTS: dict[Architecture, Parts] = {
     "BlipForImagesAndTextClassification": Parts(encoder=True, twin=True),
 }
 
+# Several versions of `transformers` leave out what their image tower's defaults are. The text
+# tower's default of 8 heads is not BLIP's, and is not taken for granted.
+_LEFT_OUT = {"num_attention_heads": 12, "layer_norm_eps": 1e-5}
+
 T = TypeVar("T", "VisionConfig", "TextConfig")
 
 
@@ -261,8 +265,10 @@ class BlipConfig:
         if not isinstance(architecture, str) or architecture not in _PARTS:
             known = ", ".join(_PARTS)
             raise ArtifactError(f"{source}: architecture {architecture!r} is none of {known}")
-        vision = _tower(VisionConfig, config.get("vision_config"), source)
-        text = config.get("text_config")
+        pictures, text = config.get("vision_config"), config.get("text_config")
+        if isinstance(pictures, dict):
+            pictures = {**_LEFT_OUT, **pictures}
+        vision = _tower(VisionConfig, pictures, source)
         if isinstance(text, dict):  # older configs lack it
             text = {"encoder_hidden_size": vision.hidden_size, **text}
         try:

@@ -8,6 +8,8 @@ from blip_edge.errors import ArtifactError, import_extra
 __all__ = ["fetch", "fetch_model", "is_hub_id"]
 
 _DESCRIPTION = ("*.json", "vocab.txt")
+_SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
+_PICKLES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
 
 
 def is_hub_id(name: str) -> bool:
@@ -21,10 +23,10 @@ def fetch_model(repository: str) -> Path:
     Raises:
         ArtifactError: there is no such repository, or the hub cannot be reached.
     """
-    folder = fetch(repository, *_DESCRIPTION, "model.safetensors")
-    if (folder / "model.safetensors").is_file():
+    folder = fetch(repository, *_DESCRIPTION, *_SAFETENSORS)
+    if any(folder.glob("*.safetensors")):
         return folder
-    return fetch(repository, *_DESCRIPTION, "pytorch_model.bin")
+    return fetch(repository, *_DESCRIPTION, *_PICKLES)
 
 
 def fetch(repository: str, *patterns: str) -> Path:
@@ -39,6 +41,5 @@ def fetch(repository: str, *patterns: str) -> Path:
     except (OSError, ValueError) as error:  # its errors of the network and of names
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
-            f"{repository} is no file or folder here, and from the Hugging Face hub it cannot be "
-            f"fetched: {reason}"
+            f"{repository} cannot be fetched from the Hugging Face hub: {reason}"
         ) from None

@@ -7,7 +7,6 @@ transform of its pictures.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from blip_edge.generation import Generation
 from blip_edge.models import hub, official
 from blip_edge.models.config import ARCHITECTURES, BlipConfig
 from blip_edge.models.folder import Model, save_model
-from blip_edge.models.vocabulary import fitted, read_vocabulary
-from blip_edge.models.weights import as_weights, read_pickle, read_weights, restore
+from blip_edge.models.reading import read_file, read_folder
+from blip_edge.models.vocabulary import fitted, has_vocabulary, read_vocabulary
+from blip_edge.models.weights import POSITIONS, restore, shortened
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
 from blip_edge.text import Tokenizer
@@ -36,11 +36,17 @@ _BERT = "google-bert/bert-base-uncased"
 class _Source:
     """What was found: sizes, weights under our names, and names that stay behind by reason."""
 
-    weights: Path
-    folder: Path
+    files: list[Path]
     config: BlipConfig
     tensors: dict[str, Tensor]
     left: dict[str, list[str]] = field(default_factory=dict)
+    settings: Path | None = None
+    """The folder with settings of pictures and search; beside an official file are others'."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the vocabulary may lie."""
+        return self.files[0].parent
 
 
 def import_model(
@@ -56,20 +62,20 @@ def import_model(
     """Write the BLIP in `source` to `output` as a MODEL folder.
 
     Args:
-        source: a folder with config.json and model.safetensors or pytorch_model.bin, the
-            `owner/name` of one on the Hugging Face hub, or an official `.pth`.
+        source: a folder with config.json and weights in safetensors or pickled, in one file or in
+            several with an index, the `owner/name` of one on the Hugging Face hub, or an official
+            `.pth`.
         output: the MODEL folder to write.
         task: what it is for: caption, retrieval, vqa, nlvr2 or pretrain. Needed for a config.json
-            that names no architecture; of an official file it picks the parts.
+            that names no architecture; of a pre-trained model it takes the parts.
         tokenizer: a vocab.txt, a tokenizer.json or a folder with one; by default what lies beside
-            the weights, and for an official file else BERT's from the hub. A BERT vocabulary gets
-            [DEC] and [ENC] appended.
+            the weights, else BERT's from the hub. A BERT vocabulary gets [DEC] and [ENC] appended.
         image_size: side of the pictures, in pixels; position embeddings are interpolated.
         force: replace `output` if it is there.
         progress: is told what stays behind.
 
     Raises:
-        UsageError: an unknown task.
+        UsageError: an unknown task, or an image size that is no multiple of the patch size.
         ArtifactError: a file is missing or damaged, or config, weights and vocabulary do not fit.
     """
     started = time.monotonic()
@@ -77,26 +83,22 @@ def import_model(
         raise UsageError(f"task {task!r} is none of {', '.join(ARCHITECTURES)}")
     with writing(output, force=force) as draft:
         found = _open(source, task)
-        words, appended = read_vocabulary(_words_of(found, tokenizer))
-        config = fitted(found.config, words, appended=appended, source=found.weights)
-        if image_size is not None:
-            vision = replace(config.vision_config, image_size=image_size)
-            config = replace(config, vision_config=vision)
-        blip = restore(config, found.tensors, source=found.weights)
-        pixels, search = _preprocess(found.folder, config), _generation(found, words)
-        save_model(draft, Model(blip, words, pixels, search))
+        model = _model(found, tokenizer, image_size, progress)
+        save_model(draft, model)
         for reason, names in found.left.items():
-            progress.say(f"left behind: {len(names)} tensors, {reason} ({names[0]}, …)")
+            progress.say(f"left behind: {reason}, {len(names)} tensors ({shortened(names)})")
+        recipe = {
+            "task": task,
+            "tokenizer": None if tokenizer is None else str(tokenizer),
+            "image_size": image_size,
+            "left_behind": {reason: len(names) for reason, names in found.left.items()},
+        }
         provenance = Provenance(
             verb="import",
-            recipe={
-                "task": task,
-                "image_size": image_size,
-                "left_behind": {reason: len(names) for reason, names in found.left.items()},
-            },
-            parents=[{"path": str(source), "sha256": sha256_file(found.weights)}],
+            recipe=recipe,
+            parents=[{"path": str(source), "sha256": sha256_file(file)} for file in found.files],
             version=__version__,
-            seconds=time.monotonic() - started,
+            seconds=round(time.monotonic() - started, 2),
         )
         write_provenance(draft, provenance)
     return output
@@ -109,71 +111,98 @@ def _open(source: Path | str, task: str | None) -> _Source:
     if path.is_dir():
         return _hugging_face(path, task)
     if hub.is_hub_id(str(source)):
-        return _hugging_face(hub.fetch_model(str(source)), task)
+        return _hugging_face(_fetched(str(source)), task)
     raise ArtifactError(f"{source}: there is no such file or folder")
 
 
+def _fetched(repository: str) -> Path:
+    try:
+        return hub.fetch_model(repository)
+    except ArtifactError as error:
+        raise ArtifactError(f"there is no file or folder {repository}; {error}") from None
+
+
 def _official(path: Path, task: str | None) -> _Source:
-    document = read_weights(path) if path.suffix == ".safetensors" else read_pickle(path)
-    values = document.get("model", document) if isinstance(document, Mapping) else document
-    tensors, left = official.split(as_weights(values, source=path))
+    tensors, left = official.split(read_file(path))
     tensors = official.renamed(tensors)
     config = official.config_of(tensors, task=task, source=path)
-    tensors, others = official.split(tensors, config.architecture)
-    if "temp" in tensors:
+    if "temp" in tensors and tensors["temp"].numel() == 1:
         config = replace(config, contrastive_temperature=tensors["temp"].item())
-    return _Source(path, path.parent, config, tensors, left | others)
+    tensors, others = official.split(tensors, config.architecture)
+    return _Source([path], config, tensors, left | others)
 
 
 def _hugging_face(folder: Path, task: str | None) -> _Source:
-    config = _config(folder / "config.json", task)
-    safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if safe.is_file() or not pickled.is_file():
-        return _Source(safe, folder, config, read_weights(safe))
-    tensors = as_weights(read_pickle(pickled), source=pickled)
-    return _Source(pickled, folder, config, tensors)
-
-
-def _config(path: Path, task: str | None) -> BlipConfig:
+    path = folder / "config.json"
     values = read_json(path)
-    if not isinstance(values, dict):
-        raise ArtifactError(f"{path} is no model configuration")
-    named = values.get("architectures")
-    wanted = None if task is None else [ARCHITECTURES[task]]
-    if wanted is not None and named and named != wanted:
-        raise ArtifactError(f"{path}: the model is a {named[0]}, and {task} needs {wanted[0]}")
-    return BlipConfig.from_json({**values, "architectures": named or wanted}, source=path)
+    if isinstance(values, dict) and not values.get("architectures") and task is not None:
+        values = {**values, "architectures": [ARCHITECTURES[task]]}
+    config = BlipConfig.from_json(values, source=path)
+    tensors, files = read_folder(folder)
+    wanted = config.architecture if task is None else ARCHITECTURES[task]
+    if wanted == config.architecture:
+        return _Source(files, config, tensors, settings=folder)
+    if config.architecture != ARCHITECTURES["pretrain"] or task == "nlvr2":
+        raise ArtifactError(f"{path}: the model is a {config.architecture}, {task} needs {wanted}")
+    # What a pre-trained model shares is stored under one of its names; its parts have their own.
+    whole = restore(config, tensors, source=files[0]).state_dict()
+    used, left = official.split(whole, wanted)
+    return _Source(files, replace(config, architecture=wanted), used, left, settings=folder)
 
 
-def _words_of(found: _Source, tokenizer: Path | None) -> Path:
+def _model(
+    found: _Source, tokenizer: Path | None, image_size: int | None, progress: Progress
+) -> Model:
+    """`found` with its words, pixels and search."""
+    words, appended = read_vocabulary(_words_of(found, tokenizer, progress))
+    text = fitted(
+        found.config.text_config,
+        words,
+        appended=appended,
+        source=found.files[0],
+        hint=": --tokenizer vocab.txt",
+    )
+    vision = found.config.vision_config
+    if image_size is not None:
+        vision = replace(vision, image_size=image_size)
+    config = replace(found.config, vision_config=vision, text_config=text)
+    stored, tokens = found.tensors.get(POSITIONS), vision.num_tokens
+    blip = restore(config, found.tensors, source=found.files[0])
+    if stored is not None and stored.shape[1] != tokens:
+        progress.say(f"position embeddings: {stored.shape[1]} interpolated to {tokens}")
+    return Model(blip, words, _preprocess(found, config), _generation(found, words))
+
+
+def _words_of(found: _Source, tokenizer: Path | None, progress: Progress) -> Path:
     if tokenizer is not None:
         return Path(tokenizer)
-    beside = (found.folder / name for name in ("tokenizer.json", "vocab.txt"))
-    if found.weights.name == "model.safetensors" or any(path.is_file() for path in beside):
+    if has_vocabulary(found.folder):
         return found.folder
+    progress.say(f"no vocabulary beside {found.files[0].name}: {_BERT}'s is taken")
     try:
-        return hub.fetch(_BERT, "vocab.txt")
+        return hub.fetch(_BERT, "vocab.txt") / "vocab.txt"
     except ArtifactError as error:
         raise ArtifactError(
-            f"{found.weights} has no vocabulary beside it; give BERT's: --tokenizer vocab.txt "
+            f"{found.files[0]} has no vocabulary beside it; give BERT's: --tokenizer vocab.txt "
             f"({error})"
         ) from None
 
 
-def _preprocess(folder: Path, config: BlipConfig) -> Preprocess:
-    path = folder / "preprocessor_config.json"
+def _preprocess(found: _Source, config: BlipConfig) -> Preprocess:
     size = config.vision_config.image_size
-    if not path.is_file():
+    path = None if found.settings is None else found.settings / "preprocessor_config.json"
+    if path is None or not path.is_file():
         return Preprocess(size=size)
     # The position embeddings decide: they are stored for one size.
     return replace(Preprocess.from_json(read_json(path), source=path), size=size)
 
 
 def _generation(found: _Source, words: Tokenizer) -> Generation:
-    path = found.folder / "generation_config.json"
-    saved: Any = read_json(path) if path.is_file() else {}
-    if "prompt" in saved:  # written by us; other people's says nothing of how BLIP captions
-        return Generation.from_json(saved, source=path)
+    path = None if found.settings is None else found.settings / "generation_config.json"
+    saved: Any = read_json(path) if path is not None and path.is_file() else {}
+    if isinstance(saved, dict) and "prompt" in saved:
+        # Written by us; other people's says nothing of how BLIP captions.
+        return Generation.from_json(saved, source=path or "")
     usual = Generation(bos_token_id=words.dec, eos_token_id=words.sep, pad_token_id=words.pad)
     if found.config.architecture == ARCHITECTURES["vqa"]:
         # The paper's code answers with 3 beams in 1 to 10 tokens, from [DEC] alone.

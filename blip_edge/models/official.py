@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models.config import (
     ARCHITECTURES,
     Architecture,
@@ -100,10 +100,14 @@ def _reason(name: str, parts: Parts | None) -> str | None:
         return "momentum copies"
     if name in _QUEUES:
         return "queues"
-    part = next((part for start, part in _PART.items() if name.startswith(start)), None)
+    part = _part(name)
     if parts is not None and part is not None and not getattr(parts, part):
         return "parts of other tasks"
     return None
+
+
+def _part(name: str) -> str | None:
+    return next((part for start, part in _PART.items() if name.startswith(start)), None)
 
 
 def config_of(
@@ -116,31 +120,37 @@ def config_of(
         task: what the model shall be for; as the tensors say when not given.
 
     Raises:
-        ArtifactError: these are no BLIP's weights.
+        ArtifactError: these are no BLIP's weights, or not those of the task.
     """
     sizes = _Sizes(tensors, source)
-    architecture = _architecture(tensors, source) if task is None else ARCHITECTURES[task]
-    return BlipConfig(
-        vision_config=sizes.vision(),
-        text_config=sizes.text(),
-        architecture=architecture,
-        image_text_hidden_size=sizes.of("vision_proj.weight", 0, absent=256),
-    )
+    try:
+        return BlipConfig(
+            vision_config=sizes.vision(),
+            text_config=sizes.text(),
+            architecture=_architecture(tensors, task, source),
+            image_text_hidden_size=sizes.of("vision_proj.weight", 0, absent=256),
+        )
+    except UsageError as error:
+        raise ArtifactError(f"{source}: {error}") from None
 
 
-def _architecture(tensors: Mapping[str, Tensor], source: Path | str) -> Architecture:
-    starts = {name.split(".")[0] for name in tensors}
-    found = Parts(
-        encoder="text_encoder" in starts,
-        decoder="text_decoder" in starts,
-        compares="itm_head" in starts,
-        twin="cls_head" in starts,
-    )
-    for architecture in ARCHITECTURES.values():
-        if BlipConfig(architecture=architecture).parts == found:
-            return architecture
-    has = ", ".join(sorted(starts)) or "nothing"
-    raise ArtifactError(f"{source}: its parts ({has}) are those of no task; say which with --task")
+def _architecture(
+    tensors: Mapping[str, Tensor], task: str | None, source: Path | str
+) -> Architecture:
+    has = {part for name in tensors if (part := _part(name)) is not None}
+    parts = Parts(**{part: True for part in has})
+    if task is None:
+        for architecture in ARCHITECTURES.values():
+            if BlipConfig(architecture=architecture).parts == parts:
+                return architecture
+        starts = ", ".join(sorted({name.split(".")[0] for name in tensors}))
+        raise ArtifactError(f"{source}: its parts ({starts}) are those of no task; give --task")
+    architecture = ARCHITECTURES[task]
+    needed = BlipConfig(architecture=architecture).parts
+    lacking = [s for s, part in _PART.items() if getattr(needed, part) and part not in has]
+    if lacking:
+        raise ArtifactError(f"{source} has no {lacking[0].rstrip('.')}, which {task} needs")
+    return architecture
 
 
 class _Sizes:
@@ -155,17 +165,14 @@ class _Sizes:
             return absent
         if tensor is None or tensor.ndim <= axis:
             raise ArtifactError(
-                f"{self._source} is no BLIP checkpoint: it has no {name} of the right rank; it "
-                f"begins with {shortened(sorted(self._tensors))}"
+                f"{self._source} is no BLIP checkpoint: it has no {name} of the right rank, but "
+                f"{shortened(sorted(self._tensors))}"
             )
         return int(tensor.shape[axis])
 
     def _layers(self, prefix: str) -> int:
-        numbers = [
-            int(name.removeprefix(prefix).split(".")[0])
-            for name in self._tensors
-            if name.startswith(prefix)
-        ]
+        inside = (name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
+        numbers = [int(found[0]) for name in inside if (found := re.match(r"\d+", name))]
         return max(numbers, default=-1) + 1
 
     def _heads(self, width: int, what: str) -> int:

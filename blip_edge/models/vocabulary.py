@@ -1,5 +1,6 @@
 """Words of other people's models: a BERT vocabulary becomes BLIP's, if it is the right one."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,13 +8,21 @@ from typing import Any
 
 from blip_edge.artifact import read_json
 from blip_edge.errors import ArtifactError
-from blip_edge.models.config import BlipConfig
+from blip_edge.models.config import TextConfig
 from blip_edge.text import Tokenizer
 
-__all__ = ["fitted", "read_vocabulary"]
+__all__ = ["fitted", "has_vocabulary", "read_vocabulary"]
 
-# An embedding may be padded to a multiple of this many rows, for the sake of matrix kernels.
-_PADDED = 128
+_FILES = ("tokenizer.json", "vocab.txt")
+_OURS = frozenset({"[DEC]", "[ENC]"})
+# For the sake of matrix kernels an embedding may have spare rows, fewer than the larger of these,
+# up to a multiple of the smaller.
+_SPARE, _ALIGNED = 128, 8
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether there is a vocabulary in `folder`."""
+    return any((folder / name).is_file() for name in _FILES)
 
 
 def read_vocabulary(source: Path) -> tuple[Tokenizer, bool]:
@@ -22,51 +31,83 @@ def read_vocabulary(source: Path) -> tuple[Tokenizer, bool]:
     A vocabulary without [DEC] and [ENC] gets them appended; the second value says whether it did.
 
     Raises:
-        ArtifactError: the file is missing, or is no BERT vocabulary.
+        ArtifactError: the file is missing, or is no BERT vocabulary of lower-case words.
     """
     if source.is_dir():
-        ours = source / "tokenizer.json"
-        source = source / "vocab.txt" if not ours.is_file() else ours
-    if source.suffix == ".txt" or not source.is_file():
-        words = Tokenizer.from_vocab(source)
+        source /= next((name for name in _FILES if (source / name).is_file()), _FILES[-1])
+    config = source.with_name("tokenizer_config.json")
+    settings = read_json(config) if config.is_file() else {}
+    if isinstance(settings, dict) and settings.get("do_lower_case") is False:
+        raise ArtifactError(f"{config}: the vocabulary is cased; BLIP reads lower case alone")
+    if source.suffix != ".json":
+        words = _listed(source)
+    else:
+        words = _numbered(read_json(source), source)
+        if _OURS.issubset(words):
+            return Tokenizer.load(source), False
+    return _tokenizer(words, source), not _OURS.issubset(words)
+
+
+def _listed(source: Path) -> list[str]:
+    """The words of a vocab.txt, one a line."""
+    try:
         with source.open(encoding="utf-8") as file:
-            return words, words.vocab_size > sum(1 for _ in file)
-    vocab = _vocab(read_json(source), source)
-    if "[DEC]" in vocab:
-        return Tokenizer.load(source), False
+            # Not splitlines: it also splits at characters that are words of a vocabulary.
+            words = [line.rstrip("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{source} cannot be read as a vocabulary: {error}") from None
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise ArtifactError(f"{source} lists {twice[0]!r} twice; a word has one number")
+    return words
+
+
+def _numbered(document: Any, source: Path) -> list[str]:
+    """The words of a tokenizer.json by id, those that were added to its model included."""
+    try:
+        model, normalizer = document["model"], document.get("normalizer") or {}
+        added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
+        vocab: dict[str, int] = {**model["vocab"], **added}
+        kind, cased = model.get("type", "WordPiece"), normalizer.get("lowercase") is False
+        words = sorted(vocab, key=lambda word: vocab[word])
+    except (AttributeError, KeyError, TypeError):
+        raise ArtifactError(f"{source} is not a tokenizer of words by number") from None
+    if kind != "WordPiece":
+        raise ArtifactError(f"{source} is a {kind} tokenizer; BLIP's is BERT's, a WordPiece")
+    if cased:
+        raise ArtifactError(f"{source}: the vocabulary is cased; BLIP reads lower case alone")
+    if [vocab[word] for word in words] != list(range(len(words))):
+        raise ArtifactError(f"{source}: its ids are not 0 to {len(words) - 1}, each once")
+    return words
+
+
+def _tokenizer(words: list[str], source: Path) -> Tokenizer:
     with TemporaryDirectory() as scratch:
         plain = Path(scratch) / "vocab.txt"
-        plain.write_text("\n".join(sorted(vocab, key=lambda word: vocab[word])), encoding="utf-8")
-        return Tokenizer.from_vocab(plain), True
-
-
-def _vocab(document: Any, source: Path) -> dict[str, int]:
-    """Word to id, of the model and of the tokens added to it."""
-    try:
-        added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
-        return {**document["model"]["vocab"], **added}
-    except (AttributeError, KeyError, TypeError):
-        raise ArtifactError(f"{source} is not a tokenizer") from None
+        plain.write_text("\n".join(words), encoding="utf-8")
+        try:
+            return Tokenizer.from_vocab(plain)
+        except ArtifactError as error:
+            raise ArtifactError(str(error).replace(str(plain), str(source))) from None
 
 
 def fitted(
-    config: BlipConfig, words: Tokenizer, *, appended: bool, source: Path | str
-) -> BlipConfig:
-    """`config` with the special ids of `words`, which its embedding must have room for.
+    text: TextConfig, words: Tokenizer, *, appended: bool, source: Path | str, hint: str = ""
+) -> TextConfig:
+    """`text` with the special ids of `words`, which its embedding must have room for.
 
     Where [DEC] and [ENC] were `appended`, their ids are right only if nothing is missing before
     them: the vocabulary must fill the embedding.
 
     Raises:
-        ArtifactError: the vocabulary is another model's; `source` is named.
+        ArtifactError: the vocabulary is another model's; `source` and what to do are named.
     """
-    text = config.text_config
     slack = text.vocab_size - words.vocab_size
-    if slack < 0 or slack >= _PADDED or (appended and slack):
+    spare = not appended and 0 < slack < _SPARE and text.vocab_size % _ALIGNED == 0
+    if slack and not spare:
         counted = "with [DEC] and [ENC] appended " if appended else ""
         raise ArtifactError(
             f"{source}: the model embeds {text.vocab_size} words, the vocabulary {counted}has "
-            f"{words.vocab_size}; give the one it was trained with: --tokenizer vocab.txt"
+            f"{words.vocab_size}; give the one that it was trained with{hint}"
         )
-    text = replace(text, bos_token_id=words.dec, pad_token_id=words.pad, sep_token_id=words.sep)
-    return replace(config, text_config=text)
+    return replace(text, bos_token_id=words.dec, pad_token_id=words.pad, sep_token_id=words.sep)

@@ -1,18 +1,21 @@
-"""Weights in and out: every key accounted for, and nothing that can run is ever unpickled.
+"""Weights in and out: every key accounted for.
 
 Nothing is dropped or left random silently: a key that the model does not know, a key that the file
 lacks, a shape that differs and a copy that differs from its original are all listed in the error.
 A few are harmless and pass: buffers that older files carry, and equal copies of tied weights.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from blip_edge.errors import ArtifactError
 from blip_edge.models.blip import Blip
@@ -20,9 +23,11 @@ from blip_edge.models.config import BlipConfig
 from blip_edge.models.vit import interpolate_positions
 
 __all__ = [
+    "POSITIONS",
     "as_weights",
+    "blank",
+    "fill",
     "load_state",
-    "read_pickle",
     "read_weights",
     "restore",
     "save_weights",
@@ -38,7 +43,10 @@ _TIED = {
     ),
     "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
 }
-_POSITIONS = "vision_model.embeddings.position_embedding"
+
+POSITIONS = "vision_model.embeddings.position_embedding"
+"""The weight whose shape depends on the size of pictures."""
+
 # Kept in config.json, because the classes of `transformers` have no place for it.
 _TEMPERATURE = "temp"
 
@@ -60,41 +68,39 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return as_weights(tensors, source=path)
 
 
-def read_pickle(path: Path) -> Any:
-    """What torch.save wrote, if it is nothing but tensors and plain values.
-
-    Raises:
-        ArtifactError: the file is missing, damaged, or wants to run something.
-    """
-    if not Path(path).is_file():
-        raise ArtifactError(f"{path} is missing; give a file that torch.save wrote")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"{path} cannot be read as weights: {reason}") from None
-
-
 def as_weights(values: object, *, source: Path | str) -> dict[str, Tensor]:
-    """`values` if it maps names to tensors of finite numbers; halves become float32.
+    """`values` if it maps names to tensors of finite numbers; other floats become float32.
 
     Raises:
         ArtifactError: it is something else, or holds a NaN or an infinity; `source` is named.
     """
     if not isinstance(values, Mapping) or not values:
         raise ArtifactError(f"{source} holds no named weights")
-    strange = [name for name, value in values.items() if not isinstance(value, Tensor)]
+    strange = [str(name) for name, value in values.items() if not _is_weight(name, value)]
     if strange:
         raise ArtifactError(f"{source} holds more than named weights: {shortened(strange)}")
-    for name, tensor in values.items():
-        if tensor.is_floating_point() and not _is_finite(tensor):
+    tensors: dict[str, Tensor] = {}
+    for name, value in values.items():
+        # Views that repeat one number in memory cannot be trained.
+        tensor = value.detach().contiguous()
+        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        if tensor.is_floating_point() and not _is_finite(tensors[name]):
             raise ArtifactError(f"{source}: {name} holds values that are not finite numbers")
-    return {n: t.float() if t.is_floating_point() else t for n, t in values.items()}
+    return tensors
+
+
+def _is_weight(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not value.is_meta and not value.is_quantized
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # A sum reads each value once and makes no mask; only where it overflows is one needed.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    # A sum reads each value once and makes no mask; only where it overflows is one needed. It is
+    # numpy's, because torch starts threads for it, which cost more than they read.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = tensor.numpy().sum()
+    return bool(np.isfinite(total)) or bool(torch.isfinite(tensor).all())
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -107,7 +113,30 @@ def save_weights(model: nn.Module, path: Path) -> None:
         if tensor.data_ptr() not in seen or tensor.numel() == 0:
             seen.add(tensor.data_ptr())
             stored[name] = tensor.detach().cpu().contiguous()
+    path.touch()
+    mode = path.stat().st_mode
     save_file(stored, path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors leaves its file to the owner alone
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves fresh weights as they are.
+
+    To draw numbers on the meta device torch imports its compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def blank(config: BlipConfig) -> Blip:
+    """A BLIP whose weights have names and shapes, and no contents."""
+    with torch.device("meta"), _Undrawn():
+        return Blip(config)
 
 
 def restore(config: BlipConfig, tensors: Mapping[str, Tensor], *, source: Path | str) -> Blip:
@@ -116,8 +145,7 @@ def restore(config: BlipConfig, tensors: Mapping[str, Tensor], *, source: Path |
     Raises:
         ArtifactError: config and tensors contradict each other; see `load_state`.
     """
-    with torch.device("meta"):  # weights that are replaced at once need not be drawn
-        blip = Blip(config)
+    blip = blank(config)
     load_state(blip, tensors, source=source)
     return blip
 
@@ -132,34 +160,94 @@ def load_state(blip: Blip, tensors: Mapping[str, Tensor], *, source: Path | str)
         ArtifactError: keys are unexpected, missing or of another shape, or copies of one weight
             differ; the first are named.
     """
-    own = dict(blip.named_parameters(remove_duplicate=False))
     given, torn = _untied(tensors)
-    if _TEMPERATURE in own:
+    if blip.config.parts.compares:
         start = torch.tensor(blip.config.contrastive_temperature)
         given = {_TEMPERATURE: start, **given}
-    if _POSITIONS in own and _POSITIONS in given and given[_POSITIONS].ndim == 3:
-        given[_POSITIONS] = interpolate_positions(given[_POSITIONS], own[_POSITIONS].shape[1])
-    first: dict[int, str] = {}  # a shared weight's first name that was given
-    for name in given:
-        if name in own and first.setdefault(id(own[name]), name) != name:
-            original = given[first[id(own[name])]]
-            torn += [] if torch.equal(given[name], original) else [name]
-    problems = {
-        "unexpected": [name for name in given if name not in own],
-        "missing": [name for name, parameter in own.items() if id(parameter) not in first],
-        "of another shape": [
-            f"{name} {tuple(t.shape)} instead of {tuple(own[name].shape)}"
-            for name, t in given.items()
-            if name in own and t.shape != own[name].shape
-        ],
-        "unlike the weight that they share": torn,
-    }
+    positions = given.get(POSITIONS)
+    # What is no grid at all is of another shape, and is listed as such.
+    if positions is not None and positions.ndim == 3 and positions.shape[1] > 1:
+        try:
+            tokens = blip.config.vision_config.num_tokens
+            given[POSITIONS] = interpolate_positions(positions, tokens)
+        except ArtifactError as error:
+            raise ArtifactError(f"{source}: {POSITIONS}: {error}") from None
+    fill(blip, given, source=source, torn=torn)
+
+
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: Path | str,
+    fresh: str | None = None,
+    torn: Sequence[str] = (),
+) -> None:
+    """Put `tensors` into the parameters of `module` of the same names.
+
+    Args:
+        module: on the meta device it takes the tensors over, elsewhere their values.
+        tensors: one for each name; where parameters are shared, one for either name is enough.
+        source: is named in errors.
+        fresh: a pattern of names that may be missing and then keep what they have.
+        torn: copies that were found to differ from their original.
+
+    Raises:
+        ArtifactError: as of `load_state`.
+    """
+    own = dict(module.named_parameters(remove_duplicate=False))
+    problems = _misfits(own, tensors, re.compile(fresh or r"(?!)"))
+    problems["unlike the weight that they share"] += torn
     found = [
         f"{len(names)} {what} ({shortened(names)})" for what, names in problems.items() if names
     ]
     if found:
         raise ArtifactError(f"{source} does not fit the configuration: {'; '.join(found)}")
-    blip.load_state_dict(given, strict=False, assign=any(p.is_meta for p in own.values()))
+    takes_over = any(parameter.is_meta for parameter in own.values())
+    given = _apart(tensors, own) if takes_over else tensors
+    module.load_state_dict(given, strict=False, assign=takes_over)
+
+
+def _misfits(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], may_lack: re.Pattern[str]
+) -> dict[str, list[str]]:
+    """By kind of mistake, the names of what is wrong with `given`."""
+    first: dict[int, str] = {}  # a shared weight's first name that was given
+    known = [name for name in given if name in own]
+    originals = {name: first.setdefault(id(own[name]), name) for name in known}
+    return {
+        "unexpected": [name for name in given if name not in own],
+        "missing": [
+            name
+            for name, parameter in own.items()
+            if id(parameter) not in first and not may_lack.search(name)
+        ],
+        "of another shape": [
+            f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in known
+            if given[name].shape != own[name].shape
+        ],
+        "of whole numbers": [name for name in known if not given[name].is_floating_point()],
+        "unlike the weight that they share": [
+            name
+            for name, original in originals.items()
+            if name != original and not torch.equal(given[name], given[original])
+        ],
+    }
+
+
+def _apart(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`given`, a copy where two weights that are not shared lie in one place of memory.
+
+    Tied weights of a pre-trained model lie so, and become two weights in one that answers.
+    """
+    owner: dict[int, int] = {}
+    return {
+        name: tensor
+        if owner.setdefault(tensor.data_ptr(), id(own[name])) == id(own[name])
+        else tensor.clone()
+        for name, tensor in given.items()
+    }
 
 
 def _untied(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

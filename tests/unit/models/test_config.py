@@ -102,8 +102,8 @@ def broken(**changes: Any) -> Any:
     return {**tiny.config().to_json(), **changes}
 
 
-def tower(**changes: Any) -> Any:
-    whole = tiny.config().to_json()["vision_config"]
+def tower(kind: str = "vision", **changes: Any) -> Any:
+    whole = tiny.config().to_json()[f"{kind}_config"]
     return {key: value for key, value in {**whole, **changes}.items() if value is not None}
 
 
@@ -119,7 +119,7 @@ def tower(**changes: Any) -> Any:
         (broken(vision_config=None), "both towers"),
         (broken(text_config=[1]), "both towers"),
         (broken(vision_config=tower(hidden_act="relu")), "hidden_act 'relu'; BLIP uses gelu"),
-        (broken(vision_config=tower(num_attention_heads=None)), "num_attention_heads"),
+        (broken(text_config=tower("text", num_attention_heads=None)), "num_attention_heads"),
         (broken(vision_config=tower(hidden_size=48)), "encoder_hidden_size 32 is not"),
         (broken(vision_config=tower(patch_size="8")), "patch_size 8 is not one number"),
         (broken(vision_config=tower(image_size=[24, 32])), "BLIP takes square pictures"),
@@ -137,3 +137,11 @@ def test_older_configs_lack_what_cross_attention_reads() -> None:
     document = tiny.config().to_json()
     del document["text_config"]["encoder_hidden_size"]
     assert BlipConfig.from_json(document, source="x") == tiny.config()
+
+
+def test_what_transformers_leaves_out_is_its_default() -> None:
+    """Several versions write only what differs from their classes' defaults."""
+    document = BlipConfig().to_json()
+    document["vision_config"] = {"model_type": "blip_vision_model"}
+    vision = BlipConfig.from_json(document, source="x").vision_config
+    assert vision == VisionConfig(layer_norm_eps=1e-5)
