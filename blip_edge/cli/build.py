@@ -20,22 +20,32 @@ _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")
     "import",
     rich_help_panel="Build",
     epilog=options.examples(
-        "blip-edge import downloads/blip-image-captioning-base -o models/base",
-        "blip-edge import downloads/blip --tokenizer vocab.txt -o models/base",
+        "blip-edge import Salesforce/blip-image-captioning-base -o models/base",
+        "blip-edge import model_base.pth --task caption --tokenizer vocab.txt -o models/base",
     ),
 )
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="A folder that Hugging Face's BLIP classes open.")
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A folder or hub name of Hugging Face's BLIP, or its authors' .pth file.",
+        ),
     ],
     output: options.Output,
     task: Annotated[
-        Literal["caption", "retrieval", "pretrain"] | None,
-        typer.Option("--task", help="What it is for, if its config.json does not say."),
+        Literal["caption", "retrieval", "vqa", "nlvr2", "pretrain"] | None,
+        typer.Option("--task", help="What it is for; as its tensors say if not given."),
     ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="A vocab.txt, a tokenizer.json or a folder with one."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size", metavar="PIXELS", min=1, help="Interpolate positions to this size."
+        ),
     ] = None,
     seed: options.UnusedSeed = 0,
     force: options.Force = False,
@@ -47,9 +57,34 @@ def import_(
         import_extra("torch", "train")
         from blip_edge.models.importing import import_model
 
-        import_model(source, output, task=task, tokenizer=tokenizer, force=force)
+        import_model(
+            source,
+            output,
+            task=task,
+            tokenizer=tokenizer,
+            image_size=image_size,
+            force=force,
+            progress=out.progress,
+        )
         out.folder(output)
-        out.next("blip-edge", "export", output, "--target", "onnx", "-o", "BUNDLE")
+        out.next("blip-edge", *_after_import(output))
+
+
+def _after_import(model: Path) -> tuple[str | Path, ...]:
+    """What such a model is for."""
+    from blip_edge.cli.describe import describe
+
+    match describe(model)["architecture"]:
+        case "BlipForPreTraining":
+            return ("train", "--task", "caption", "--data", "DATA", "--init", model, "-o", "TUNED")
+        case "BlipForQuestionAnswering":
+            return ("vqa", model, "photo.jpg", "what is it?")
+        case "BlipForImageTextRetrieval":
+            return ("match", model, "photo.jpg", "a photo of a dog")
+        case "BlipForImagesAndTextClassification":
+            return ("reason", model, "left.jpg", "right.jpg", "both are dogs")
+        case _:
+            return ("export", model, "--target", "onnx", "-o", "BUNDLE")
 
 
 @app.command(
