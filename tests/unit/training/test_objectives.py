@@ -11,7 +11,7 @@ from blip_edge.models import Blip, Model
 from blip_edge.models.attention import Cross
 from blip_edge.training.batches import Batch, CaptionBatches
 from blip_edge.training.losses import lm_loss
-from blip_edge.training.objectives import CaptionObjective, PretrainObjective
+from blip_edge.training.objectives import CaptionObjective, PretrainObjective, RetrievalObjective
 from blip_edge.training.recipe import TrainRecipe
 
 RECIPE = TrainRecipe(
@@ -156,6 +156,23 @@ def test_pictures_of_one_caption_are_no_negatives(world: Dataset, pretrained: Mo
         for row in (0, 1):
             assert not torch.equal(ids[4 + row], right[0])
             assert not torch.equal(seen[8 + row], own[1 - row])
+
+
+def test_only_pretraining_gives_easy_negatives_a_chance(world: Dataset, pretrained: Model) -> None:
+    """1e-4 is added to every share there; fine-tuning draws by the shares alone."""
+    seen: list[Tensor] = []
+
+    def draw(weights: Tensor) -> Tensor:
+        seen.append(weights[weights > 0].min())
+        return weights.argmax(-1)
+
+    batch = batch_of(world, pretrained, 8)
+    with torch.no_grad():
+        pretrained.blip.temp.fill_(0.01)
+    for kind in (PretrainObjective, RetrievalObjective):
+        kind(pretrained.blip, pretrained.tokenizer, RECIPE, draw=draw)(batch, 0)
+    assert len(seen) == 4
+    assert min(seen[:2]) > 5e-5 and max(seen[2:]) < 1e-6
 
 
 def test_soft_targets_come_in_slowly(world: Dataset, pretrained: Model) -> None:
