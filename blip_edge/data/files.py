@@ -14,7 +14,17 @@ from blip_edge.artifact import read_json
 from blip_edge.data.rows import Box, Dialog, Fields, Round
 from blip_edge.errors import ArtifactError
 
-__all__ = ["attributes", "boxes", "dialogs", "document", "listed", "parsed", "strict"]
+__all__ = [
+    "attributes",
+    "boxes",
+    "boxes_in",
+    "dialogs",
+    "dialogs_in",
+    "document",
+    "listed",
+    "parsed",
+    "strict",
+]
 
 R = TypeVar("R")
 
@@ -79,10 +89,17 @@ def dialogs(path: Path) -> Iterator[Dialog | ArtifactError]:
     dense = {}
     if beside.is_file():
         dense = dict(strict(parsed(listed(beside), _relevance, str(beside))))
-    data = Fields(document(path), str(path)).part("data")
+    yield from dialogs_in(document(path), str(path), dense)
+
+
+def dialogs_in(
+    value: object, where: str, dense: dict[tuple[int, int], tuple[float, ...]] | None = None
+) -> Iterator[Dialog | ArtifactError]:
+    """The dialogs of VisDial's JSON; `dense` is the relevance by image id and round from 1."""
+    data = Fields(value, where).part("data")
     texts = data.many("questions", str), data.many("answers", str)
-    read = partial(_dialog, texts=texts, dense=dense)
-    yield from parsed(data.many("dialogs", dict), read, str(path))
+    read = partial(_dialog, texts=texts, dense=dense or {})
+    yield from parsed(data.items("dialogs"), read, where)
 
 
 def attributes(path: Path) -> list[dict[str, Any]]:
@@ -92,10 +109,16 @@ def attributes(path: Path) -> list[dict[str, Any]]:
 
 def boxes(path: Path) -> Iterator[Box | ArtifactError]:
     """OVAD's annotations."""
-    fields = Fields(document(path), str(path))
-    images = parsed(fields.many("images", dict), _image, f"{path}: images")
-    read = partial(_box, images=dict(strict(images)), length=len(attributes(path)))
-    yield from parsed(fields.many("annotations", dict), read, str(path))
+    yield from boxes_in(document(path), str(path))
+
+
+def boxes_in(value: object, where: str) -> Iterator[Box | ArtifactError]:
+    """The annotations of OVAD's JSON."""
+    fields = Fields(value, where)
+    images = parsed(fields.items("images"), _image, f"{where}: images")
+    length = len(fields.many("attributes", dict))
+    read = partial(_box, images=dict(strict(images)), length=length)
+    yield from parsed(fields.items("annotations"), read, where)
 
 
 def _relevance(fields: Fields) -> tuple[tuple[int, int], tuple[float, ...]]:

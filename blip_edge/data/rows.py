@@ -56,7 +56,11 @@ class Fields:
 
     def many(self, key: str, kind: type[T]) -> tuple[T, ...]:
         """A list whose items are all of one type."""
-        return tuple(self._checked(key, item, kind) for item in self._list(key))
+        return tuple(self._checked(key, item, kind) for item in self.items(key))
+
+    def items(self, key: str) -> list[Any]:
+        """A list, whatever its items are."""
+        return self._checked(key, self._value.get(key), list)
 
     def part(self, key: str) -> "Fields":
         """An object inside the row."""
@@ -64,7 +68,7 @@ class Fields:
 
     def parts(self, key: str) -> list["Fields"]:
         """A list of objects inside the row."""
-        items = enumerate(self._list(key))
+        items = enumerate(self.items(key))
         return [Fields(item, f"{self.where}, {key} {number}") for number, item in items]
 
     def has(self, key: str) -> bool:
@@ -74,9 +78,6 @@ class Fields:
     def wrong(self, key: str, reason: str) -> ArtifactError:
         """The error to raise for a field that has the right type and a wrong value."""
         return ArtifactError(f'{self.where}: "{key}" {reason}')
-
-    def _list(self, key: str) -> list[Any]:
-        return self._checked(key, self._value.get(key), list)
 
     def _checked(self, key: str, value: object, kind: type[T]) -> T:
         if value is None:
@@ -103,12 +104,19 @@ class CaptionRow:
 
     image: str
     captions: tuple[str, ...]
+    """None for the hidden test set of nocaps."""
     image_id: str
+    domain: str | None = None
+    """Of nocaps: in-domain, near-domain or out-domain."""
 
     @classmethod
     def read(cls, fields: Fields) -> "CaptionRow":
         image = fields.text("image")
-        return cls(image, fields.texts("caption"), fields.text("image_id", image))
+        domain = fields.text("domain") if fields.has("domain") else None
+        # BLIP's rows of nocaps say img_id, and no captions: those are for the official server.
+        if fields.has("img_id") and not fields.has("caption"):
+            return cls(image, (), fields.text("img_id"), domain)
+        return cls(image, fields.texts("caption"), fields.text("image_id", image), domain)
 
 
 @dataclass(frozen=True)
@@ -119,12 +127,20 @@ class QuestionRow:
     image: str
     question: str
     answers: tuple[str, ...]
+    question_type: str | None = None
+    """VQAv2's: the words that the question starts with, such as "how many"."""
+    answer_type: str | None = None
+    """VQAv2's: yes/no, number or other."""
 
     @classmethod
     def read(cls, fields: Fields) -> "QuestionRow":
         answers = fields.texts("answer") if fields.has("answer") else ()
         question_id, image = fields.text("question_id"), fields.text("image")
-        return cls(question_id, image, fields.text("question"), answers)
+        asked, answered = (
+            fields.text(key) if fields.has(key) else None
+            for key in ("question_type", "answer_type")
+        )
+        return cls(question_id, image, fields.text("question"), answers, asked, answered)
 
 
 @dataclass(frozen=True)
