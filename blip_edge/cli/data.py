@@ -1,7 +1,7 @@
 """The verbs that make and check dataset folders."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,20 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Make and check dataset folders.")
 _make = typer.Typer(no_args_is_help=True, help="Make a dataset folder out of nothing.")
 app.add_typer(_make, name="make")
+
+# The names of blip_edge.data.prepare, which is too slow to import for a page of help.
+_Official = Literal[
+    "coco",
+    "flickr30k",
+    "vqa",
+    "nlvr2",
+    "nocaps",
+    "visdial",
+    "msrvtt",
+    "msvd-qa",
+    "cc",
+    "ovad",
+]
 
 
 @_make.command(
@@ -54,6 +68,69 @@ def shapes(
         make(output, made, seed=seed, force=force, progress=out.progress)
         out.folder(output)
         out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
+
+
+@app.command(
+    epilog=options.examples(
+        "blip-edge data prepare coco dataset_coco.json --images downloads/coco -o data/coco",
+        "blip-edge data prepare vqa downloads/vqa --images downloads/coco -o data/vqa",
+        "blip-edge data prepare cc train.tsv --mapping got.tsv --images downloads/cc -o data/cc",
+    )
+)
+def prepare(
+    name: Annotated[_Official, typer.Argument(help="The data set.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC", help="The official files, or folders that hold them."),
+    ],
+    output: options.Output,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What the pictures or clips are below; they are linked to. Without it the "
+            "annotations alone are written.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="cc: a table of addresses and files below --images. msvd-qa: its list of names.",
+        ),
+    ] = None,
+    min_answers: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="vqa: answers most frequent for N questions are ranked."
+        ),
+    ] = 9,
+    max_bad: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Entries of a file that may be unusable."),
+    ] = 0.01,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a dataset folder out of a data set's official downloads."""
+    with Output(json=json, quiet=quiet) as out:
+        from blip_edge.data.prepare import prepare as run
+
+        run(
+            name,
+            sources,
+            output,
+            images=images,
+            mapping=mapping,
+            min_answers=min_answers,
+            max_bad=max_bad,
+            force=force,
+            progress=out.progress,
+        )
+        out.folder(output)
+        out.next("blip-edge", "data", "check", output)
 
 
 @app.command(epilog=options.examples("blip-edge data check data/shapes"))

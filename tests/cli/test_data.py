@@ -1,0 +1,75 @@
+"""`data prepare`, `data make` and `data check` as they are typed."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from PIL import Image
+
+from blip_edge.cli import data
+from tests.conftest import Run
+
+
+@pytest.fixture
+def karpathy(tmp_path: Path) -> Path:
+    """A Karpathy file of two pictures, of which one was downloaded."""
+    images = [
+        {
+            "filepath": "val2014",
+            "filename": f"COCO_val2014_{number:012d}.jpg",
+            "cocoid": number,
+            "split": "test",
+            "sentences": [{"raw": "A cat."}],
+        }
+        for number in (1, 2)
+    ]
+    (tmp_path / "val2014").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "val2014" / "COCO_val2014_000000000001.jpg")
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps({"images": images}))
+    return path
+
+
+def test_the_sets_are_those_that_can_be_prepared() -> None:
+    from blip_edge.data.prepare import SETS
+
+    assert get_args(data._Official) == tuple(SETS)
+
+
+def test_a_download_is_prepared(run: Run, karpathy: Path, tmp_path: Path) -> None:
+    words = ("data", "prepare", "coco", karpathy, "--images", tmp_path, "-o", tmp_path / "coco")
+    code, out, err = run(*words)
+    assert (code, out) == (3, "")
+    assert err.count("error: ") == 1
+    assert "1 of 2 entries cannot be used" in err
+    assert not (tmp_path / "coco").exists()
+    code, out, err = run(*words, "--max-bad", "0.5")
+    assert code == 0
+    assert "coco" in out
+    assert "1 entries were left out; see skipped.jsonl" in err
+    assert f"next: blip-edge data check {tmp_path / 'coco'}" in err
+    code, out, err = run("data", "check", tmp_path / "coco", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["rows"] == {"caption_test.json": 1}
+
+
+def test_preparing_prints_one_document(run: Run, karpathy: Path, tmp_path: Path) -> None:
+    words = ("data", "prepare", "coco", karpathy, "-o", tmp_path / "coco")
+    code, out, err = run(*words, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["made_by"][0]["verb"] == "data prepare"
+    assert run(*words, "--quiet")[0] == 3  # it is there already
+    assert run(*words, "--quiet", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("coca",), ("coco", "--max-bad", "2"), ("coco", "--mapping", "got.tsv")]
+)
+def test_flags_that_make_no_sense(
+    run: Run, karpathy: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    name, *flags = words
+    code, out, err = run("data", "prepare", name, karpathy, *flags, "-o", tmp_path / "coco")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
