@@ -9,20 +9,21 @@ counted at most as often as in the reference that has it most often:
 
     BLEU-n = min(1, exp(1 - r/c)) · (p_1 · … · p_n)^(1/n)
 
-All counts are summed over the set before they are divided: the set is scored as one text.
+All counts are summed over the set before they are divided: the set is scored as one text. So BLEU
+is a function of sums over the pictures, which `bleu_counts` and `bleu_of` give for an interval.
+
+N pictures
 """
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from itertools import accumulate
-from operator import mul
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from blip_edge.metrics.score import MAX_ORDER, Ngram, Score, ngrams, tokenized
 
-__all__ = ["bleu"]
+__all__ = ["bleu", "bleu_counts", "bleu_of"]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -40,51 +41,44 @@ def bleu(
     Raises:
         ValueError: nothing to score, ids that differ, or a picture without references.
     """
-    counts = {
-        key: _count(candidate, texts) for key, candidate, texts in tokenized(candidates, references)
-    }
-    whole = reduce(_Counts.plus, counts.values()).scores()
-    items = {key: count.scores() for key, count in counts.items()}
+    counts = bleu_counts(candidates, references)
+    whole, items = bleu_of(counts.sum(axis=0)).tolist(), bleu_of(counts).T.tolist()
     one, two, three, four = (
-        Score(whole[n], {key: scores[n] for key, scores in items.items()}) for n in range(MAX_ORDER)
+        Score(whole[n], dict(zip(candidates, items[n], strict=True))) for n in range(MAX_ORDER)
     )
     return one, two, three, four
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """What is summed over the set; the tuples have an entry for each order."""
+def bleu_counts(
+    candidates: Mapping[K, str], references: Mapping[K, Sequence[str]]
+) -> NDArray[np.int64]:
+    """(N, 10): what is summed: c, r, and for each order the k-grams that are right and all of them.
 
-    words: int
-    reference_words: int
-    correct: tuple[int, ...]
-    guessed: tuple[int, ...]
-
-    def plus(self, other: "_Counts") -> "_Counts":
-        return _Counts(
-            self.words + other.words,
-            self.reference_words + other.reference_words,
-            tuple(map(sum, zip(self.correct, other.correct, strict=True))),
-            tuple(map(sum, zip(self.guessed, other.guessed, strict=True))),
-        )
-
-    def scores(self) -> list[float]:
-        ratio = (self.words + _TINY) / (self.reference_words + _SMALL)
-        brevity = min(1.0, math.exp(1 - 1 / ratio)) if ratio > _SMALL else 0.0
-        precisions = (
-            (correct + _TINY) / (guessed + _SMALL)
-            for correct, guessed in zip(self.correct, self.guessed, strict=True)
-        )
-        products = accumulate(precisions, mul)
-        return [brevity * product ** (1 / n) for n, product in enumerate(products, 1)]
+    Raises:
+        ValueError: nothing to score, ids that differ, or a picture without references.
+    """
+    items = tokenized(candidates, references)
+    return np.array([_count(candidate, texts) for _, candidate, texts in items], dtype=np.int64)
 
 
-def _count(candidate: Ngram, references: list[Ngram]) -> _Counts:
+def bleu_of(counts: ArrayLike) -> NDArray[np.float64]:
+    """(…, 4): BLEU-1 to BLEU-4 of counts or sums of counts (…, 10)."""
+    given = np.asarray(counts, dtype=np.float64)
+    words, reference_words, right, said = np.split(given, [1, 2, 2 + MAX_ORDER], axis=-1)
+    ratio = (words + _TINY) / (reference_words + _SMALL)
+    brevity = np.where(ratio > _SMALL, np.exp(np.minimum(0, 1 - 1 / ratio)), 0)
+    precisions = (right + _TINY) / (said + _SMALL)
+    orders = np.arange(1, MAX_ORDER + 1)
+    scores: NDArray[np.float64] = brevity * np.cumprod(precisions, axis=-1) ** (1 / orders)
+    return scores
+
+
+def _count(candidate: Ngram, references: list[Ngram]) -> list[int]:
     length = len(candidate)
     closest = min((len(text) for text in references), key=lambda r: (abs(r - length), r))
     seen = [ngrams(text) for text in references]
-    correct = [0] * MAX_ORDER
+    right = [0] * MAX_ORDER
     for ngram, count in ngrams(candidate).items():
-        correct[len(ngram) - 1] += min(count, max(counts[ngram] for counts in seen))
-    guessed = tuple(max(0, length - n) for n in range(MAX_ORDER))
-    return _Counts(length, closest, tuple(correct), guessed)
+        right[len(ngram) - 1] += min(count, max(counts[ngram] for counts in seen))
+    said = [max(0, length - n) for n in range(MAX_ORDER)]
+    return [length, closest, *right, *said]
