@@ -12,7 +12,9 @@ from blip_edge.errors import ArtifactError
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Make and check dataset folders.")
-_make = typer.Typer(no_args_is_help=True, help="Make a dataset folder out of nothing.")
+_make = typer.Typer(
+    no_args_is_help=True, help="Make a dataset folder out of nothing, or of public packages."
+)
 app.add_typer(_make, name="make")
 
 # The names of blip_edge.data.prepare, which is too slow to import for a page of help.
@@ -68,6 +70,97 @@ def shapes(
         make(output, made, seed=seed, force=force, progress=out.progress)
         out.folder(output)
         out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
+
+
+_From = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--from",
+        metavar="FILE|FOLDER",
+        help="The package, or a folder unpacked from it; it is downloaded if not given.",
+    ),
+]
+_Size = Annotated[
+    int, typer.Option("--size", metavar="N", min=16, help="Pixels of a picture's longest side.")
+]
+
+
+@_make.command(epilog=options.examples("blip-edge data make stamps -o data/stamps"))
+def stamps(
+    output: options.Output,
+    packages: _From = None,
+    size: _Size = 256,
+    png_only: Annotated[
+        bool,
+        typer.Option("--png-only", metavar="", help="Leave out drawings that need rsvg-convert."),
+    ] = False,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Real pictures with a sentence each: Tux Paint's stamps, out of Debian's package."""
+    with Output(json=json, quiet=quiet) as out:
+        _pictures("stamps", output, packages, size, not png_only, force, out)
+
+
+@_make.command(epilog=options.examples("blip-edge data make openmoji -o data/openmoji"))
+def openmoji(
+    output: options.Output,
+    packages: _From = None,
+    size: _Size = 256,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Drawn things with their names: OpenMoji, out of npm's package."""
+    with Output(json=json, quiet=quiet) as out:
+        _pictures("openmoji", output, packages, size, True, force, out)
+
+
+@_make.command(
+    epilog=options.examples(
+        "blip-edge data make picturebook -o data/picturebook",
+        "blip-edge data make picturebook --from stamps.deb --from openmoji.tgz -o book",
+    )
+)
+def picturebook(
+    output: options.Output,
+    packages: _From = None,
+    size: _Size = 256,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Tux Paint's stamps and OpenMoji in one data set, split by their names."""
+    with Output(json=json, quiet=quiet) as out:
+        _pictures("picturebook", output, packages, size, True, force, out)
+
+
+def _pictures(
+    name: Literal["stamps", "openmoji", "picturebook"],
+    output: Path,
+    packages: list[Path] | None,
+    size: int,
+    drawings: bool,
+    force: bool,
+    out: Output,
+) -> None:
+    from blip_edge.data.picturebook import make_pictures
+
+    make_pictures(
+        name,
+        output,
+        packages=packages or (),
+        size=size,
+        drawings=drawings,
+        force=force,
+        progress=out.progress,
+    )
+    out.folder(output)
+    out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
 
 
 @app.command(

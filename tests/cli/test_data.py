@@ -73,3 +73,29 @@ def test_flags_that_make_no_sense(
     code, out, err = run("data", "prepare", name, karpathy, *flags, "-o", tmp_path / "coco")
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """A folder of stamps, enough for all three splits."""
+    folder = tmp_path / "stamps"
+    folder.mkdir()
+    for number in range(40):
+        picture = Image.new("RGBA", (8, 8), "blue")
+        picture.paste("red", (0, 0, 4, 8))
+        picture.save(folder / f"{number}x.png")
+        (folder / f"{number}x.txt").write_text(f"Number {number}.")
+    return folder
+
+
+def test_pictures_are_made_of_an_unpacked_package(
+    run: Run, unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("data", "make", "stamps", "--from", unpacked, "--size", "16", "-o", tmp_path / "data")
+    code, out, err = run(*words, "--png-only", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["license"] == "GPL-2.0-or-later"
+    monkeypatch.setenv("PATH", "")
+    code, out, err = run(*words, "--force")
+    assert (code, out) == (4, "")
+    assert "apt-get install librsvg2-bin" in err
