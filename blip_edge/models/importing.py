@@ -20,9 +20,9 @@ from blip_edge.generation import Generation
 from blip_edge.models import hub, official
 from blip_edge.models.config import ARCHITECTURES, BlipConfig
 from blip_edge.models.folder import Model, save_model
-from blip_edge.models.reading import read_file, read_folder
+from blip_edge.models.reading import read_file, read_folder, told
 from blip_edge.models.vocabulary import fitted, has_vocabulary, read_vocabulary
-from blip_edge.models.weights import POSITIONS, restore, shortened
+from blip_edge.models.weights import POSITIONS, restore
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
 from blip_edge.text import Tokenizer
@@ -85,8 +85,8 @@ def import_model(
         found = _open(source, task)
         model = _model(found, tokenizer, image_size, progress)
         save_model(draft, model)
-        for reason, names in found.left.items():
-            progress.say(f"left behind: {reason}, {len(names)} tensors ({shortened(names)})")
+        for line in told(found.left):
+            progress.say(line)
         recipe = {
             "task": task,
             "tokenizer": None if tokenizer is None else str(tokenizer),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from blip_edge.artifact import inside, read_json
 from blip_edge.errors import ArtifactError
-from blip_edge.models.weights import as_weights, read_weights
+from blip_edge.models.weights import as_weights, read_weights, shortened
 
-__all__ = ["read_file", "read_folder"]
+__all__ = ["read_file", "read_folder", "set_aside", "told"]
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 # What training scripts put a state dict under, beside their optimiser and settings.
@@ -69,6 +69,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
         ArtifactError: the file is missing, damaged, wants to run something, or holds something
             else than names and finite numbers.
     """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: there is no such file")
     if path.suffix == ".safetensors":
         return read_weights(path)
     values = _read_pickle(path)
@@ -104,3 +106,27 @@ def _reason(message: str) -> str:
     if "Weights only" in message:
         return "cannot be read as weights: it is damaged, or holds something else"
     return f"cannot be read as weights: {message.splitlines()[0].split('. ')[0]}"
+
+
+def set_aside(
+    tensors: Mapping[str, Tensor], reasons: Mapping[str, str]
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """The tensors whose names fit none of the patterns in `reasons`, and the others' names."""
+    kept: dict[str, Tensor] = {}
+    left: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        why = next((why for pattern, why in reasons.items() if re.search(pattern, name)), None)
+        if why is None:
+            kept[name] = tensor
+        else:
+            left.setdefault(why, []).append(name)
+    return kept, left
+
+
+def told(left: Mapping[str, list[str]]) -> list[str]:
+    """A line for each reason why tensors stay behind, with the first of their names."""
+    return [
+        f"left behind: {reason}, {len(names)} tensor{'s' if len(names) > 1 else ''} "
+        f"({shortened(names)})"
+        for reason, names in left.items()
+    ]

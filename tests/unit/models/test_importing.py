@@ -204,7 +204,7 @@ def test_weights_may_be_spread_over_files(source: Path, tmp_path: Path, pickled:
     [
         ("../downloaded/model-00001-of-00002.safetensors", "leaves the folder"),
         ("/etc/passwd", "leaves the folder"),
-        ("model-00003-of-00002.safetensors", "model-00003-of-00002.safetensors is missing"),
+        ("model-00003-of-00002.safetensors", "00003-of-00002.safetensors: there is no such file"),
         (3, "does not say in which file"),
     ],
 )
