@@ -92,6 +92,7 @@ def _after_import(model: Path) -> tuple[str | Path, ...]:
     epilog=options.examples(
         "blip-edge train --data data/shapes --recipe shapes-caption -o models/teacher",
         "blip-edge train --task caption --data data/coco --init models/base -o models/tuned",
+        "blip-edge train --data data/coco --vision-init vit.pth --text-init bert -o models/new",
     ),
 )
 def train(
@@ -104,6 +105,22 @@ def train(
     init: Annotated[
         Path | None, typer.Option("--init", metavar="MODEL", help="A model to start from.")
     ] = None,
+    vision_init: Annotated[
+        Path | None,
+        typer.Option(
+            "--vision-init",
+            metavar="FILE",
+            help="A pretrained ViT to start from: timm's, DeiT's or DINOv2's weights.",
+        ),
+    ] = None,
+    text_init: Annotated[
+        Path | None,
+        typer.Option(
+            "--text-init",
+            metavar="FOLDER",
+            help="A pretrained BERT to start from, in Hugging Face's form.",
+        ),
+    ] = None,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -111,7 +128,7 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model on pictures and captions, from nothing or from another model."""
+    """Train a model on pictures and captions, from nothing, from towers or from another model."""
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.cli.recipes import overrides
         from blip_edge.recipe import load
@@ -121,7 +138,17 @@ def train(
         from blip_edge.training import train as run
 
         how = load(TrainRecipe, "train", recipe, overrides(set_, task=task))
-        run(data, output, how, init=init, seed=seed, force=force, progress=out.progress)
+        run(
+            data,
+            output,
+            how,
+            init=init,
+            vision_init=vision_init,
+            text_init=text_init,
+            seed=seed,
+            force=force,
+            progress=out.progress,
+        )
         out.folder(output)
         out.next("blip-edge", "distill", output, "--data", data, "-o", "STUDENT")
 

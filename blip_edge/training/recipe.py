@@ -49,13 +49,15 @@ class Optimisation:
 class TrainRecipe(Optimisation):
     """Training of a BLIP: pre-training with three objectives, or captioning.
 
-    The sizes count only for a model that starts from nothing; with --init they are the model's.
+    The sizes of towers count only where nothing is given to start from: with --init they are the
+    model's, with --vision-init and --text-init the towers'.
     """
 
     task: Literal["pretrain", "caption"] = "caption"
     """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted."""
-    image_size: int = 384
-    """Side of the square that pictures are squashed to."""
+    image_size: int = 0
+    """Side of the square that pictures are squashed to; another than the model's interpolates its
+    position embeddings. 0 is the model's own, and 384 for one that starts from nothing."""
     prompt: str = "a picture of "
     """Words that every caption starts from (captioning)."""
     max_words: int = 30
@@ -104,6 +106,8 @@ class TrainRecipe(Optimisation):
         _shares(self, "label_smoothing", "momentum", "alpha", "dropout")
         if self.queue_size < 0 or self.alpha_warmup < 0:
             raise UsageError("queue_size and alpha_warmup must not be negative")
+        if self.image_size < 0:
+            raise UsageError(f"image_size must not be negative, got {self.image_size}")
         if self.max_words < 1:
             raise UsageError(f"max_words must be at least 1, got {self.max_words}")
 

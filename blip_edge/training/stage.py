@@ -1,6 +1,5 @@
 """`train`: a data set, and perhaps a model to start from, to a MODEL folder."""
 
-import dataclasses
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,20 +8,22 @@ from typing import Any
 import torch
 
 from blip_edge import __version__
-from blip_edge.artifact import Provenance, sha256_folder, write_provenance, writing
+from blip_edge.artifact import (
+    Provenance,
+    sha256_file,
+    sha256_folder,
+    write_provenance,
+    writing,
+)
 from blip_edge.data.dataset import Dataset
-from blip_edge.errors import ArtifactError
-from blip_edge.generation import Generation
-from blip_edge.models.blip import Blip, build
-from blip_edge.models.config import Architecture, BlipConfig, TextConfig, VisionConfig
-from blip_edge.models.folder import Model, load_model, save_model
-from blip_edge.preprocess import Preprocess
+from blip_edge.errors import UsageError
+from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
-from blip_edge.text import Tokenizer, clean_caption
 from blip_edge.training.batches import CaptionBatches
 from blip_edge.training.loop import fit, total_steps
 from blip_edge.training.objectives import CaptionObjective, Objective, PretrainObjective
 from blip_edge.training.recipe import Optimisation, TrainRecipe
+from blip_edge.training.start import continued, fresh, read_towers
 
 __all__ = ["batches_for", "provenance", "train"]
 
@@ -36,23 +37,42 @@ def train(
     recipe: TrainRecipe,
     *,
     init: Path | None = None,
+    vision_init: Path | None = None,
+    text_init: Path | None = None,
     seed: int = 0,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Train a BLIP on the captions of `data` and write it to `output`.
 
-    With `init` the weights, sizes and vocabulary are those of that model; parts that it has and the
-    task does not need are left behind, and parts that the task needs must be in it.
+    Args:
+        data: a dataset folder.
+        output: the MODEL folder to write.
+        recipe: task, sizes and how long.
+        init: a MODEL whose weights, sizes and vocabulary are taken; parts that it has and the task
+            does not need are left behind, and parts that the task needs must be in it.
+        vision_init: a file with a pretrained ViT, instead of a fresh image tower.
+        text_init: a folder with a pretrained BERT and its vocabulary, instead of fresh text towers.
+        seed: of fresh weights, of the rows' order and of dropout.
+        force: replace `output` if it is there.
+        progress: is told what towers leave behind and what is fresh, and how far training is.
 
     Raises:
-        ArtifactError: `data` or `init` is not what it should be, or too many pictures are damaged.
+        UsageError: `init` together with a tower.
+        ArtifactError: `data` or what is started from is not what it should be, or too many pictures
+            are damaged.
     """
     started = time.monotonic()
+    if init is not None and (vision_init is not None or text_init is not None):
+        raise UsageError("--init is a whole model; give it or towers (--vision-init, --text-init)")
     with writing(output, force=force) as draft:
         torch.manual_seed(seed)
         dataset = Dataset.open(data)
-        model = _fresh(dataset, recipe) if init is None else _continued(load_model(init), recipe)
+        if init is not None:
+            model = continued(init, recipe)
+        else:
+            towers = read_towers(recipe, vision_init, text_init, progress)
+            model = fresh(dataset, recipe, towers)
         batches = batches_for(dataset, model, recipe, seed=seed, max_words=recipe.max_words)
         objective = _objective(model, recipe)
         history = fit(
@@ -67,7 +87,11 @@ def train(
         save_model(draft, model)
         batches.report(draft, progress)
         write_provenance(
-            draft, provenance("train", recipe, dataset, [init], started, history, seed=seed)
+            draft,
+            provenance(
+                *("train", recipe, dataset, [init, vision_init, text_init], started, history),
+                seed=seed,
+            ),
         )
     return output
 
@@ -105,7 +129,7 @@ def provenance(
     return Provenance(
         verb=verb,
         recipe={**asdict(recipe), "seed": seed},
-        parents=[{"path": str(p), "sha256": sha256_folder(p)} for p in parents if p is not None],
+        parents=[{"path": str(p), "sha256": _digest(p)} for p in parents if p is not None],
         data=None if dataset is None else _identity(dataset),
         version=__version__,
         seconds=round(time.monotonic() - started, 2),
@@ -113,76 +137,13 @@ def provenance(
     )
 
 
+def _digest(parent: Path) -> str:
+    return sha256_folder(parent) if parent.is_dir() else sha256_file(parent)
+
+
 def _identity(dataset: Dataset) -> dict[str, Any]:
     items = len(dataset.captions("train"))
     return {"name": dataset.name, "sha256": dataset.digest(), "items": items}
-
-
-def _fresh(dataset: Dataset, recipe: TrainRecipe) -> Model:
-    """A model of the recipe's sizes with a vocabulary learned from the training captions."""
-    texts = [clean_caption(row.captions[0]) for row in dataset.captions("train")]
-    tokenizer = Tokenizer.train([*texts, recipe.prompt], recipe.vocab_size)
-    vision = VisionConfig(
-        image_size=recipe.image_size,
-        patch_size=recipe.patch_size,
-        hidden_size=recipe.vision_width,
-        num_hidden_layers=recipe.vision_layers,
-        num_attention_heads=recipe.vision_heads,
-        intermediate_size=4 * recipe.vision_width,
-    )
-    text = TextConfig(
-        vocab_size=tokenizer.vocab_size,
-        max_position_embeddings=recipe.max_positions,
-        hidden_size=recipe.text_width,
-        encoder_hidden_size=recipe.vision_width,
-        num_hidden_layers=recipe.text_layers,
-        num_attention_heads=recipe.text_heads,
-        intermediate_size=4 * recipe.text_width,
-        hidden_dropout_prob=recipe.dropout,
-        attention_probs_dropout_prob=recipe.dropout,
-        bos_token_id=tokenizer.dec,
-        pad_token_id=tokenizer.pad,
-        sep_token_id=tokenizer.sep,
-    )
-    config = BlipConfig(
-        vision_config=vision,
-        text_config=text,
-        architecture=_architecture(recipe),
-        image_text_hidden_size=recipe.embed_dim,
-    )
-    preprocess = Preprocess(size=recipe.image_size)
-    return Model(build(config), tokenizer, preprocess, _generation(tokenizer, recipe))
-
-
-def _continued(start: Model, recipe: TrainRecipe) -> Model:
-    """`start` with the parts that the task needs."""
-    config = dataclasses.replace(start.config, architecture=_architecture(recipe))
-    blip = Blip(config)
-    weights = start.blip.state_dict()
-    lacking = sorted({name.split(".")[0] for name in blip.state_dict() if name not in weights})
-    if lacking:
-        raise ArtifactError(
-            f"--init is a {start.config.architecture} without {', '.join(lacking)}; "
-            f"{recipe.task} needs them: start from a pre-trained model"
-        )
-    blip.load_state_dict({name: weights[name] for name in blip.state_dict()})
-    return Model(blip, start.tokenizer, start.preprocess, _generation(start.tokenizer, recipe))
-
-
-def _architecture(recipe: TrainRecipe) -> Architecture:
-    return "BlipForPreTraining" if recipe.task == "pretrain" else "BlipForConditionalGeneration"
-
-
-def _generation(tokenizer: Tokenizer, recipe: TrainRecipe) -> Generation:
-    return Generation(
-        bos_token_id=tokenizer.dec,
-        eos_token_id=tokenizer.sep,
-        pad_token_id=tokenizer.pad,
-        num_beams=recipe.num_beams,
-        min_length=recipe.min_length,
-        max_length=recipe.max_length,
-        prompt=recipe.prompt,
-    )
 
 
 def _objective(model: Model, recipe: TrainRecipe) -> Objective:

@@ -15,6 +15,7 @@ from blip_edge.artifact import read_provenance, sha256_folder
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models import load_model
+from blip_edge.models.vit import interpolate_positions
 from blip_edge.training import TrainRecipe, train
 
 TINY = TrainRecipe(
@@ -41,6 +42,7 @@ TINY = TrainRecipe(
 @pytest.fixture(scope="module")
 def trained(world: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model of each task, from nothing."""
+    torch.set_num_threads(1)  # as in each test: sums, and so the weights, depend on it
     folder = tmp_path_factory.mktemp("trained")
     return {
         task: train(world.folder, folder / task, replace(TINY, task=task), seed=1)
@@ -122,6 +124,44 @@ def test_a_captioner_cannot_be_pretrained_further(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("image_size", [0, 24, 32])
+def test_a_model_is_tuned_at_the_recipes_picture_size(
+    image_size: int, trained: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    """BLIP pre-trains at 224 pixels and tunes at 384; 0 is what the model has."""
+    barely = replace(TINY, steps=1, lr=1e-9, weight_decay=0.0, image_size=image_size)
+    folder = train(world.folder, tmp_path / "tuned", barely, init=trained["pretrain"])
+    model, size = load_model(folder), image_size or 24
+    assert model.preprocess.size == model.config.vision_config.image_size == size
+    old = load_model(trained["pretrain"]).blip.vision_model.embeddings.position_embedding
+    new = model.blip.vision_model.embeddings.position_embedding
+    want = interpolate_positions(old.detach(), (size // 8) ** 2 + 1)
+    torch.testing.assert_close(new, want, rtol=0, atol=1e-6)
+
+
+def test_a_picture_size_that_does_not_split_into_patches(
+    trained: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="the nearest are 24 and 32"):
+        train(world.folder, tmp_path / "x", replace(TINY, image_size=30), init=trained["pretrain"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_from_nothing_sees_384_pixels(world: Dataset, tmp_path: Path) -> None:
+    recipe = replace(TINY, image_size=0, patch_size=64, batch=1, steps=1)
+    model = load_model(train(world.folder, tmp_path / "x", recipe))
+    assert model.preprocess.size == model.config.vision_config.image_size == 384
+
+
+def test_training_leaves_the_model_it_started_from_alone(
+    trained: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    """Its weights are read where they lie in their file."""
+    before = sha256_folder(trained["pretrain"])
+    train(world.folder, tmp_path / "x", replace(TINY, lr=0.1), init=trained["pretrain"])
+    assert sha256_folder(trained["pretrain"]) == before
+
+
 def test_what_is_no_data_set_leaves_nothing_behind(
     trained: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -179,7 +219,7 @@ def test_sizes_that_do_not_fit_are_refused(
         *({"steps": -1}, {"epochs": 0.0}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}, {"clip": 0}),
         *({"warmup": -1}, {"weight_decay": -1e-3}, {"max_bad": 1.5}, {"label_smoothing": 2.0}),
         *({"momentum": -0.1}, {"alpha": math.nan}, {"dropout": 7}, {"queue_size": -1}),
-        *({"alpha_warmup": -1}, {"max_words": 0}),
+        *({"alpha_warmup": -1}, {"max_words": 0}, {"image_size": -1}),
     ],
 )
 def test_recipes_of_nonsense_are_refused(wrong: dict[str, Any]) -> None:

@@ -1,0 +1,173 @@
+"""What training starts from: nothing, pretrained towers, or a whole model."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blip_edge.data.dataset import Dataset
+from blip_edge.errors import ArtifactError
+from blip_edge.generation import Generation
+from blip_edge.models.blip import build
+from blip_edge.models.config import ARCHITECTURES, BlipConfig, TextConfig, VisionConfig
+from blip_edge.models.folder import Model, load_model
+from blip_edge.models.image_tower import ImageTower, read_image_tower
+from blip_edge.models.reading import told
+from blip_edge.models.text_tower import TextTower, read_text_tower
+from blip_edge.models.weights import blank, restore
+from blip_edge.preprocess import Preprocess
+from blip_edge.progress import Progress
+from blip_edge.text import Tokenizer, clean_caption
+from blip_edge.training.recipe import TrainRecipe
+
+__all__ = ["Towers", "continued", "fresh", "read_towers"]
+
+_IMAGE_SIZE = 384
+"""BLIP tunes at so many pixels (paper, section 4.1)."""
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Pretrained parts of a new model; None where it starts from nothing."""
+
+    image: ImageTower | None = None
+    text: TextTower | None = None
+
+
+def read_towers(
+    recipe: TrainRecipe, image: Path | None, text: Path | None, progress: Progress
+) -> Towers:
+    """The ViT in the file `image` and the BERT in the folder `text`, where they are given.
+
+    What stays behind of them, and what the task needs beside them, is said.
+
+    Raises:
+        UsageError: the recipe's image size is no multiple of the ViT's patch size.
+        ArtifactError: they are missing, damaged, or cannot be BLIP's towers.
+    """
+    towers = Towers(
+        None if image is None else read_image_tower(image, image_size=recipe.image_size),
+        None if text is None else read_text_tower(text),
+    )
+    for tower in (towers.image, towers.text):
+        for line in [] if tower is None else told(tower.left):
+            progress.say(line)
+    if towers.image is not None and towers.image.stored != towers.image.config.num_tokens:
+        old, new = towers.image.stored, towers.image.config.num_tokens
+        progress.say(f"position embeddings: {old} interpolated to {new}")
+    if new_parts := _new_parts(towers, recipe):
+        progress.say(f"fresh: {', '.join(new_parts)}")
+    return towers
+
+
+def _new_parts(towers: Towers, recipe: TrainRecipe) -> list[str]:
+    """What `towers` do not bring of what the task needs; nothing when all is new anyway."""
+    parts = BlipConfig(architecture=ARCHITECTURES[recipe.task]).parts
+    text = towers.text
+    if text is None:
+        return ["text tower"] if towers.image is not None else []
+    found = {
+        "image tower": towers.image is None,
+        "cross-attention": True,
+        "[DEC] and [ENC]": text.appended,
+        "language-model head": parts.decoder and not text.has_head,
+        "projections and matching head": parts.compares,
+        "verdict on two pictures": parts.twin,
+    }
+    return [what for what, is_new in found.items() if is_new]
+
+
+def fresh(dataset: Dataset, recipe: TrainRecipe, towers: Towers) -> Model:
+    """A new model for the recipe's task around `towers`.
+
+    Sizes are the towers' and else the recipe's; the vocabulary is the text tower's, or else learned
+    from the training captions.
+
+    Raises:
+        ArtifactError: a tower's weights are not those of its sizes.
+    """
+    image, text = towers.image, towers.text
+    tokenizer = _learned(dataset, recipe) if text is None else text.words
+    vision = _vision(recipe) if image is None else image.config
+    words = _text(recipe, tokenizer) if text is None else text.config
+    config = BlipConfig(
+        vision_config=vision,
+        text_config=replace(
+            words,
+            encoder_hidden_size=vision.hidden_size,
+            hidden_dropout_prob=recipe.dropout,
+            attention_probs_dropout_prob=recipe.dropout,
+        ),
+        architecture=ARCHITECTURES[recipe.task],
+        image_text_hidden_size=recipe.embed_dim,
+    )
+    blip = build(config)
+    for tower in (image, text):
+        if tower is not None:
+            tower.plant(blip)
+    return Model(blip, tokenizer, Preprocess(size=vision.image_size), _search(tokenizer, recipe))
+
+
+def _learned(dataset: Dataset, recipe: TrainRecipe) -> Tokenizer:
+    texts = [clean_caption(row.captions[0]) for row in dataset.captions("train")]
+    return Tokenizer.train([*texts, recipe.prompt], recipe.vocab_size)
+
+
+def _vision(recipe: TrainRecipe) -> VisionConfig:
+    return VisionConfig(
+        image_size=recipe.image_size or _IMAGE_SIZE,
+        patch_size=recipe.patch_size,
+        hidden_size=recipe.vision_width,
+        num_hidden_layers=recipe.vision_layers,
+        num_attention_heads=recipe.vision_heads,
+        intermediate_size=4 * recipe.vision_width,
+    )
+
+
+def _text(recipe: TrainRecipe, tokenizer: Tokenizer) -> TextConfig:
+    return TextConfig(
+        vocab_size=tokenizer.vocab_size,
+        max_position_embeddings=recipe.max_positions,
+        hidden_size=recipe.text_width,
+        num_hidden_layers=recipe.text_layers,
+        num_attention_heads=recipe.text_heads,
+        intermediate_size=4 * recipe.text_width,
+        bos_token_id=tokenizer.dec,
+        pad_token_id=tokenizer.pad,
+        sep_token_id=tokenizer.sep,
+    )
+
+
+def continued(folder: Path, recipe: TrainRecipe) -> Model:
+    """The model in `folder` with the parts that the task needs, at the recipe's picture size.
+
+    Raises:
+        UsageError: the recipe's image size is no multiple of the model's patch size.
+        ArtifactError: it is no model, or lacks what the task needs.
+    """
+    start = load_model(folder)
+    vision = start.config.vision_config
+    if recipe.image_size:
+        vision = replace(vision, image_size=recipe.image_size)
+    config = replace(start.config, architecture=ARCHITECTURES[recipe.task], vision_config=vision)
+    weights = start.blip.state_dict()
+    names = blank(config).state_dict().keys()
+    lacking = sorted({name.split(".")[0] for name in names if name not in weights})
+    if lacking:
+        raise ArtifactError(
+            f"--init is a {start.config.architecture} without {', '.join(lacking)}; "
+            f"{recipe.task} needs them: start from a pre-trained model"
+        )
+    blip = restore(config, {name: weights[name] for name in names}, source=folder)
+    pixels = replace(start.preprocess, size=vision.image_size)
+    return Model(blip, start.tokenizer, pixels, _search(start.tokenizer, recipe))
+
+
+def _search(tokenizer: Tokenizer, recipe: TrainRecipe) -> Generation:
+    return Generation(
+        bos_token_id=tokenizer.dec,
+        eos_token_id=tokenizer.sep,
+        pad_token_id=tokenizer.pad,
+        num_beams=recipe.num_beams,
+        min_length=recipe.min_length,
+        max_length=recipe.max_length,
+        prompt=recipe.prompt,
+    )
