@@ -94,7 +94,7 @@ def test_pictures_are_made_of_an_unpacked_package(
     words = ("data", "make", "stamps", "--from", unpacked, "--size", "16", "-o", tmp_path / "data")
     code, out, err = run(*words, "--png-only", "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out)["license"] == "GPL-2.0-or-later"
+    assert json.loads(out)["kind"] == "data"
     monkeypatch.setenv("PATH", "")
     code, out, err = run(*words, "--force")
     assert (code, out) == (4, "")
