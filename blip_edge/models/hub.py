@@ -38,7 +38,7 @@ def fetch(repository: str, *patterns: str) -> Path:
     hub = import_extra("huggingface_hub", "train")
     try:
         return Path(hub.snapshot_download(repository, allow_patterns=list(patterns)))
-    except (OSError, ValueError) as error:  # its errors of the network and of names
+    except (OSError, ValueError, hub.errors.HTTPError) as error:  # of files, names, the network
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"{repository} cannot be fetched from the Hugging Face hub: {reason}"
