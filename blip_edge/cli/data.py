@@ -7,7 +7,7 @@ import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, UsageError
 
 __all__ = ["app"]
 
@@ -226,9 +226,16 @@ def prepare(
         out.next("blip-edge", "data", "check", output)
 
 
-@app.command(epilog=options.examples("blip-edge data check data/shapes"))
+@app.command(
+    epilog=options.examples(
+        "blip-edge data check data/shapes", 'blip-edge data check "laion/{00000..00499}.tar"'
+    )
+)
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DATA", help="A dataset folder.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA", help="A dataset folder, or WebDataset tars."),
+    ],
     seed: options.UnusedSeed = 0,
     force: options.UnusedForce = False,
     json: options.Json = False,
@@ -236,9 +243,15 @@ def check(
 ) -> None:
     """Read every annotation and every picture, and say what is wrong with which."""
     with Output(json=json, quiet=quiet) as out:
-        from blip_edge.data import check as run
+        from blip_edge.data import check as check_folder
+        from blip_edge.data import check_shards
 
-        found = run(folder, progress=out.progress)
+        if Path(data[0]).suffix in (".tar", ".gz", ".tgz"):
+            found = check_shards(data, progress=out.progress)
+        elif len(data) == 1:
+            found = check_folder(data[0], progress=out.progress)
+        else:
+            raise UsageError(f"give one dataset folder, or tars, not {' '.join(data)}")
         for bad in found.bad:
             out.line(f"{bad.file}{'' if bad.row is None else f' row {bad.row}'}: {bad.reason}")
         rows = [(name, f"{count:,}") for name, count in found.rows.items()]
@@ -247,4 +260,4 @@ def check(
             table([*rows, ("pictures and clips", f"{found.images:,}")]),
         )
         if not found.ok:
-            raise ArtifactError(f"{folder}: {len(found.bad)} rows or files cannot be used")
+            raise ArtifactError(f"{' '.join(data)}: {len(found.bad)} rows or files cannot be used")

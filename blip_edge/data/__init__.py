@@ -1,6 +1,6 @@
 """Data sets: folders of pictures with BLIP's own annotation files, and the drawn world."""
 
-from blip_edge.data.check import BadRow, CheckReport, check
+from blip_edge.data.check import BadRow, CheckReport, check, check_shards
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import (
     Box,
@@ -28,4 +28,5 @@ __all__ = [
     "Round",
     "SentenceRow",
     "check",
+    "check_shards",
 ]

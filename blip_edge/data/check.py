@@ -1,13 +1,17 @@
-"""Read a whole data set once, and list every row and picture that could not be used."""
+"""Read a whole data set once, and list every row and picture that could not be used.
+
+Pictures are opened on all cores; the report has the order of the files and rows all the same.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from blip_edge.artifact import read_json
 from blip_edge.data.dataset import Dataset
-from blip_edge.data.files import boxes, dialogs, listed, parsed
+from blip_edge.data.files import boxes, dialogs, document, listed, parsed
+from blip_edge.data.parallel import in_order
 from blip_edge.data.rows import (
     Box,
     CaptionRow,
@@ -19,11 +23,13 @@ from blip_edge.data.rows import (
     QuestionRow,
     SentenceRow,
 )
+from blip_edge.data.shards import DamagedShard, expand, read_shard
+from blip_edge.data.video import ANIMATED, frames
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import open_image
 from blip_edge.progress import SILENT, Progress
 
-__all__ = ["BadRow", "CheckReport", "check"]
+__all__ = ["BadRow", "CheckReport", "check", "check_shards"]
 
 _READERS: dict[str, Callable[[Fields], Any]] = {
     "web_": CaptionRow.read,
@@ -36,8 +42,7 @@ _READERS: dict[str, Callable[[Fields], Any]] = {
     "video_qa_": ClipQuestionRow.read,
 }
 
-# Animated pictures open without further packages; of a real video only the file is looked for.
-_ANIMATED = (".gif", ".webp", ".png")
+_Medium = tuple[str, str]  # "image" or "clip", and its name
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,9 @@ class BadRow:
     """Something in a data set that cannot be used."""
 
     file: str
-    """The annotation file."""
+    """The annotation file, or the shard."""
     row: int | None
-    """The row's number, from 0; None when it is about the file as a whole."""
+    """The row's or sample's number, from 0; None when it is about the file as a whole."""
     reason: str
 
 
@@ -56,9 +61,9 @@ class CheckReport:
     """What a data set holds, and what is wrong with it."""
 
     rows: dict[str, int]
-    """Rows of each annotation file that was read, good or bad."""
+    """Rows of each annotation file, or samples of each shard, that were read, good or bad."""
     images: int
-    """Different pictures and clips that rows name."""
+    """Different pictures and clips that rows name; of shards the pictures that could be opened."""
     bad: tuple[BadRow, ...]
 
     @property
@@ -74,7 +79,7 @@ def check(data: Dataset | Path | str, *, progress: Progress = SILENT) -> CheckRe
         ArtifactError: it is no data set; anything less is listed in the report.
     """
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
-    media = _Media(dataset)
+    media = _Media(dataset, progress)
     rows: dict[str, int] = {}
     bad: list[BadRow] = []
     for path in sorted(dataset.folder.glob("*.json*")):
@@ -85,13 +90,48 @@ def check(data: Dataset | Path | str, *, progress: Progress = SILENT) -> CheckRe
             continue
         if found:
             rows[path.name] = len(found)
-        looked_at = progress.track(found, f"checking {path.name}", total=len(found))
-        for number, row in enumerate(looked_at):
+        media.open(path.name, found)
+        for number, row in enumerate(found):
             reasons = [str(row)] if isinstance(row, ArtifactError) else media.wrong(row)
             bad.extend(BadRow(path.name, number, reason) for reason in reasons)
     if not rows and not bad:
         bad.append(BadRow("dataset.json", None, f"{dataset.folder} has no annotation files"))
     return CheckReport(rows, media.seen, tuple(bad))
+
+
+def check_shards(names: Iterable[str | Path], *, progress: Progress = SILENT) -> CheckReport:
+    """Read every sample of WebDataset tars, and open every picture; braces stand for many tars.
+
+    Raises:
+        ArtifactError: a tar is missing; anything less is listed in the report.
+    """
+    paths = expand(names)
+    reports = progress.track(in_order(_shard, paths), "checking shards", total=len(paths))
+    rows, images, bad = dict[str, int](), 0, list[BadRow]()
+    for path, (samples, wrong) in zip(paths, reports, strict=True):
+        rows[str(path)] = samples
+        images += samples - len({row.row for row in wrong if row.row is not None})
+        bad += wrong
+    return CheckReport(rows, images, tuple(bad))
+
+
+def _shard(path: Path) -> tuple[int, list[BadRow]]:
+    """How many samples a shard has, and what is wrong with which."""
+    samples = 0
+    bad: list[BadRow] = []
+    for number, sample in enumerate(read_shard(path)):
+        try:
+            if isinstance(sample, ArtifactError):
+                raise sample
+            sample.image()
+        except ArtifactError as error:
+            whole = isinstance(error, DamagedShard)
+            bad.append(BadRow(str(path), None if whole else number, str(error)))
+            samples -= whole
+        samples += 1
+    if samples == 0 and not bad:
+        bad.append(BadRow(str(path), None, f"{path} holds no samples"))
+    return samples, bad
 
 
 def _rows(path: Path) -> Iterable[Any]:
@@ -103,39 +143,52 @@ def _rows(path: Path) -> Iterable[Any]:
     for start, read in _READERS.items():
         if path.name.startswith(start) and not path.stem.endswith("_key"):
             return parsed(listed(path), read, str(path))
-    read_json(path)  # a file of another sort must still be JSON
+    document(path)  # a file of another sort must still be JSON
     return ()
 
 
 class _Media:
     """Pictures and clips, each opened once however many rows name it."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, progress: Progress) -> None:
         self._dataset = dataset
-        self._wrong: dict[tuple[str, str], str | None] = {}
+        self._progress = progress
+        self._wrong: dict[_Medium, str | None] = {}
+        # Without PyAV only animated pictures are opened; of a video the file is looked for.
+        self._videos = find_spec("av") is not None
 
     @property
     def seen(self) -> int:
         return len(self._wrong)
 
+    def open(self, file: str, rows: Iterable[Any]) -> None:
+        """Open what `rows` name and no rows before them did."""
+        named = dict.fromkeys(medium for row in rows for medium in _media(row))
+        new = [medium for medium in named if medium not in self._wrong]
+        found = self._progress.track(in_order(self._open, new), f"checking {file}", total=len(new))
+        self._wrong |= zip(new, found, strict=True)
+
     def wrong(self, row: Any) -> Iterator[str]:
         """What is wrong with the pictures and clips that `row` names."""
-        for sort, names in (("image", _images(row)), ("clip", _clips(row))):
-            for name in names:
-                if (sort, name) not in self._wrong:
-                    self._wrong[sort, name] = self._open(sort, name)
-                if reason := self._wrong[sort, name]:
-                    yield reason
+        reasons = (self._wrong[medium] for medium in _media(row))
+        return (reason for reason in reasons if reason is not None)
 
-    def _open(self, sort: str, name: str) -> str | None:
+    def _open(self, medium: _Medium) -> str | None:
+        sort, name = medium
         try:
             if sort == "image":
                 open_image(self._dataset.image_path(name))
-            elif (path := self._dataset.clip_path(name)).suffix in _ANIMATED:
-                open_image(path)
+            else:
+                path = self._dataset.clip_path(name)
+                if path.suffix in ANIMATED or self._videos:
+                    frames(path, 2)  # the first and the last
         except ArtifactError as error:
             return str(error)
         return None
+
+
+def _media(row: Any) -> list[_Medium]:
+    return [*(("image", name) for name in _images(row)), *(("clip", name) for name in _clips(row))]
 
 
 def _images(row: Any) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ R = TypeVar("R")
 CLIP_ENDINGS = (".mp4", ".webm", ".avi", ".mkv", ".gif", ".webp", ".png")
 """How a clip's file may end; the last three are animated pictures, which Pillow reads."""
 
-_OURS = frozenset({"provenance.json", "metrics.json"})  # say when and how, not what
+# Files that say when and how, not what.
+_OURS = frozenset({"provenance.json", "metrics.json", "skipped.jsonl"})
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,16 @@ from PIL import Image
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.preprocess import MAX_PIXELS
 
-__all__ = ["Pair", "Sample", "Shards", "expand", "read_shard"]
+__all__ = ["DamagedShard", "Pair", "Sample", "Shards", "expand", "read_shard"]
 
 T = TypeVar("T")
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _NO_TAR = (tarfile.TarError, EOFError, OSError, zlib.error)
+
+
+class DamagedShard(ArtifactError):
+    """A tar that cannot be read, or not to its end."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def read_shard(path: Path) -> Iterator[Sample | ArtifactError]:
             _check_end(archive)
     except _NO_TAR as error:
         reason = str(error) or type(error).__name__
-        yield ArtifactError(f"{path} is damaged or truncated: {reason}")
+        yield DamagedShard(f"{path} is damaged or truncated: {reason}")
 
 
 def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo, str]]:

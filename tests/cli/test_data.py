@@ -99,3 +99,13 @@ def test_pictures_are_made_of_an_unpacked_package(
     code, out, err = run(*words, "--force")
     assert (code, out) == (4, "")
     assert "apt-get install librsvg2-bin" in err
+
+
+def test_tars_are_checked(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(b"no tar")
+    code, out, err = run("data", "check", tmp_path / "{0..0}.tar")
+    assert code == 3
+    assert f"{tmp_path / '0.tar'} is damaged or truncated" in out
+    assert "1 rows or files cannot be used" in err
+    assert run("data", "check", tmp_path / "1.tar")[0] == 3
+    assert run("data", "check", tmp_path, tmp_path)[0] == 2
