@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import torch
 from blip_edge.data import CaptionRow, Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.models import Model
-from blip_edge.progress import SILENT
+from blip_edge.progress import SILENT, Progress
 from blip_edge.training.batches import Batch, CaptionBatches
 from blip_edge.training.losses import IGNORED
 from blip_edge.training.objectives import caption_labels
@@ -164,6 +165,44 @@ def test_a_picture_outside_the_data_set_is_never_read(batches: Make, world: Data
     rows = [replace(row, image="../../secret.png") for row in world.captions("train")]
     with pytest.raises(ArtifactError, match="leaves the folder"):
         some(batches(rows=rows, max_bad=1.0), 1)
+
+
+def test_an_empty_caption_is_its_prompt_and_an_end(
+    batches: Make, world: Dataset, captioner: Model
+) -> None:
+    rows = [replace(row, captions=("...",)) for row in world.captions("train")[:1]]
+    batch = some(batches(rows=rows, prompt="a "), 1)[0]
+    prompt = captioner.tokenizer.prompt_ids("a ")
+    assert batch.first(captioner.tokenizer.dec).tolist() == [[*prompt, captioner.tokenizer.sep]]
+
+
+def test_an_empty_caption_without_a_prompt_is_left_out_and_listed(
+    batches: Make, world: Dataset, tmp_path: Path
+) -> None:
+    rows = world.captions("train")
+    rows[3] = replace(rows[3], captions=(" .!",))
+    made = batches(rows=rows, batch=1)
+    assert made.per_epoch == len(rows) - 1
+    assert all(batch.attention_mask.sum() > 2 for batch in some(made, made.per_epoch))
+    said: list[str] = []
+    progress = SimpleNamespace(say=said.append)
+    made.report(tmp_path, cast(Progress, progress))
+    listed = json.loads((tmp_path / "skipped.jsonl").read_text())
+    assert listed == {"image": rows[3].image, "reason": "its caption ' .!' has no words"}
+    assert said == ["warning: 1 rows had nothing to learn; see skipped.jsonl"]
+
+
+def test_too_many_empty_captions_stop_the_run(batches: Make, world: Dataset) -> None:
+    rows = [replace(row, captions=("",)) for row in world.captions("train")]
+    with pytest.raises(ArtifactError, match=r"120 of 120 rows .* max_bad = 0\.01 allows"):
+        batches(rows=rows)
+    with pytest.raises(ArtifactError, match="no captions to train on: its caption"):
+        batches(rows=rows, max_bad=1.0)
+
+
+def test_rows_for_retrieval_are_captions_too(batches: Make, world: Dataset) -> None:
+    batch = some(batches(rows=world.retrieval("train"), batch=120), 1)[0]
+    assert batch.picture.bincount().tolist() == [5] * 24
 
 
 def test_no_rows_at_all_are_refused(batches: Make) -> None:

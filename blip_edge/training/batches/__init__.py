@@ -1,0 +1,31 @@
+"""Rows of a data set as batches of tensors, a task a file; `rows` has what all tasks share."""
+
+from blip_edge.training.batches.caption import CaptionBatches
+from blip_edge.training.batches.dialog import DialogBatches, dialog_texts
+from blip_edge.training.batches.nlvr2 import Nlvr2Batches
+from blip_edge.training.batches.rows import Feeding, RowBatches
+from blip_edge.training.batches.step import (
+    Batch,
+    DialogBatch,
+    Nlvr2Batch,
+    Step,
+    VqaBatch,
+    started,
+)
+from blip_edge.training.batches.vqa import VqaBatches
+
+__all__ = [
+    "Batch",
+    "CaptionBatches",
+    "DialogBatch",
+    "DialogBatches",
+    "Feeding",
+    "Nlvr2Batch",
+    "Nlvr2Batches",
+    "RowBatches",
+    "Step",
+    "VqaBatch",
+    "VqaBatches",
+    "dialog_texts",
+    "started",
+]
