@@ -24,8 +24,9 @@ def karpathy(tmp_path: Path) -> Path:
         }
         for number in (1, 2)
     ]
-    (tmp_path / "val2014").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "val2014" / "COCO_val2014_000000000001.jpg")
+    pictures = tmp_path / "pictures" / "val2014"
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(pictures / "COCO_val2014_000000000001.jpg")
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps({"images": images}))
     return path
@@ -38,7 +39,8 @@ def test_the_sets_are_those_that_can_be_prepared() -> None:
 
 
 def test_a_download_is_prepared(run: Run, karpathy: Path, tmp_path: Path) -> None:
-    words = ("data", "prepare", "coco", karpathy, "--images", tmp_path, "-o", tmp_path / "coco")
+    images = tmp_path / "pictures"
+    words = ("data", "prepare", "coco", karpathy, "--images", images, "-o", tmp_path / "coco")
     code, out, err = run(*words)
     assert (code, out) == (3, "")
     assert err.count("error: ") == 1
@@ -49,6 +51,8 @@ def test_a_download_is_prepared(run: Run, karpathy: Path, tmp_path: Path) -> Non
     assert "coco" in out
     assert "1 entries were left out; see skipped.jsonl" in err
     assert f"next: blip-edge data check {tmp_path / 'coco'}" in err
+    within = run("data", "prepare", "coco", karpathy, "--images", images, "-o", images / "coco")
+    assert within[0] == 2
     code, out, err = run("data", "check", tmp_path / "coco", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["rows"] == {"caption_test.json": 1}

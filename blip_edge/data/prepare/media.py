@@ -14,6 +14,9 @@ from blip_edge.errors import ArtifactError
 
 __all__ = ["Clips", "Pictures", "coco_names"]
 
+# Rows about one picture stand close together; web sets have millions of pictures with a row each.
+_REMEMBERED = 100_000
+
 
 class Pictures:
     """The pictures below `root`; without a root every name is taken at its word."""
@@ -32,6 +35,8 @@ class Pictures:
             ArtifactError: none is there, several files have the name, or it leaves the root.
         """
         if names not in self._found:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
             self._found[names] = self._find(names)
         return self._found[names]
 

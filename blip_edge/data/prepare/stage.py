@@ -55,9 +55,7 @@ def prepare(
     start = perf_counter()
     what = _known(name, mapping, min_answers, max_bad)
     found = files(sources, what.names)
-    if images is not None and not Path(images).is_dir():
-        raise ArtifactError(f"{images} is not a folder; --images is where the pictures are")
-    root = None if images is None else Path(images).resolve()
+    root = None if images is None else _root(Path(images), Path(output))
     options: dict[str, Any] = {
         "mapping": pairs(Path(mapping)) if mapping is not None else {},
         "min_answers": min_answers,
@@ -89,6 +87,16 @@ def _known(name: Name, mapping: Path | str | None, min_answers: int, max_bad: fl
     if min_answers < 1:
         raise UsageError(f"min_answers is at least 1, not {min_answers}")
     return SETS[name]
+
+
+def _root(images: Path, output: Path) -> Path:
+    """The folder that the written one links to."""
+    if not images.is_dir():
+        raise ArtifactError(f"{images} is not a folder; --images is where the pictures are")
+    # A data set would be among its own pictures, and so would all that is put beside it later.
+    if output.resolve().is_relative_to(images.resolve()):
+        raise UsageError(f"{output} lies below the pictures in {images}; put it elsewhere")
+    return images.resolve()
 
 
 def _provenance(files: Sequence[Path], recipe: dict[str, Any], seconds: float) -> Provenance:
