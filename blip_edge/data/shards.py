@@ -42,14 +42,13 @@ class DamagedShard(ArtifactError):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A picture of a shard with all that may be said of it."""
+class _Picture:
+    """A picture of a shard."""
 
     shard: Path
     key: str
     data: bytes
     """The picture's file."""
-    captions: tuple[str, ...]
 
     def image(self) -> Image.Image:
         """The picture, decoded, as RGB.
@@ -61,21 +60,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Sample(_Picture):
+    """A picture with all that may be said of it."""
+
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair(_Picture):
     """A picture and one caption."""
 
-    shard: Path
-    key: str
-    data: bytes
     caption: str
-
-    def image(self) -> Image.Image:
-        """The picture, decoded, as RGB.
-
-        Raises:
-            ArtifactError: it cannot be decoded, or has more than 178 megapixels.
-        """
-        return _decoded(self.data, f"{self.shard}: {self.key}")
 
 
 @dataclass(frozen=True, kw_only=True)
