@@ -1,7 +1,7 @@
 """The verbs that measure: quality, speed, and a page about both."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,13 +32,23 @@ def evaluate(
         typer.Option("--predictions", metavar="FILE", help="Score these captions, not a MODEL's."),
     ] = None,
     task: Annotated[
-        str, typer.Option("--task", metavar="TASK", help="What to measure: caption.")
+        Literal["caption", "retrieval", "vqa", "nlvr2", "attributes", "pairs"],
+        typer.Option("--task", help="What to measure."),
     ] = "caption",
     split: Annotated[
         str, typer.Option("--split", metavar="SPLIT", help="Which part of DATA.")
     ] = "test",
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N pictures.")
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N rows.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k",
+            metavar="K",
+            min=1,
+            help="Retrieval: candidates that are read again (256). vqa: answers scored (128).",
+        ),
     ] = None,
     beams: options.Beams = None,
     threads: options.Threads = None,
@@ -61,8 +71,7 @@ def evaluate(
                 data,
                 task=task,
                 split=split,
-                limit=limit,
-                beams=beams,
+                how=evaluation.EvalSettings(limit=limit, beams=beams, k=k),
                 threads=threads,
                 progress=out.progress,
             )

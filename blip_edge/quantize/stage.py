@@ -12,7 +12,7 @@ from pathlib import Path
 from blip_edge.artifact import kind, write_json, write_provenance, writing
 from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError, ToleranceError
-from blip_edge.evaluation import evaluate
+from blip_edge.evaluation import EvalSettings, evaluate
 from blip_edge.models.folder import Model, load_model, save_model
 from blip_edge.models.quantized import (
     LayerDecision,
@@ -166,15 +166,15 @@ def _items(dataset: Dataset, recipe: QuantizeRecipe, progress: Progress) -> int:
 
 
 def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
+    how = EvalSettings(batch=recipe.batch, limit=recipe.eval_items, max_bad=recipe.max_bad)
+
     def measure(folder: Path) -> float:
         found = evaluate(
             folder,
             Path(data),
             task="caption",
             split=_SPLIT,
-            batch=recipe.batch,
-            limit=recipe.eval_items,
-            max_bad=recipe.max_bad,
+            how=how,
             progress=progress,
         )
         return float(found.metrics[_METRIC])

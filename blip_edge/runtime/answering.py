@@ -128,7 +128,7 @@ class Answering(Loaded):
     def _generate(
         self, pixels: F32, questions: Sequence[str], generation: Generation, *, legacy: bool
     ) -> list[Answer]:
-        engine, (ids, mask) = self._answerer, self._read(questions)
+        engine, (ids, mask) = self._answerer, self._question_ids(questions)
         asked = engine.ask(engine.encode(pixels), ids, mask, reads_padding=legacy)
         session = engine.start(asked, len(questions) * generation.rows)
         prompt = np.full((len(questions), 1), generation.bos_token_id, dtype=np.int32)
@@ -141,7 +141,7 @@ class Answering(Loaded):
         self, pixels: F32, question: str, answers: Sequence[str], *, k: int, legacy: bool
     ) -> list[Answer]:
         engine = self._answerer
-        asked = engine.ask(engine.encode(pixels), *self._read([question]))
+        asked = engine.ask(engine.encode(pixels), *self._question_ids([question]))
         ranked = rank(
             lambda rows: engine.start(asked, rows),
             [self.tokenizer.answer_ids(answer) for answer in answers],
@@ -152,6 +152,6 @@ class Answering(Loaded):
         )
         return [Answer(answers[one.index], one.probability) for one in ranked]
 
-    def _read(self, questions: Sequence[str]) -> tuple[I32, I32]:
+    def _question_ids(self, questions: Sequence[str]) -> tuple[I32, I32]:
         cleaned = [clean_question(question) for question in questions]
         return self.tokenizer.encode(cleaned, max_length=_LENGTH, first="enc")

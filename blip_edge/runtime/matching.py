@@ -1,7 +1,7 @@
 """How well texts fit a picture: by embeddings, and by reading them with the picture in view."""
 
 from collections.abc import Sequence
-from typing import TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 
@@ -61,17 +61,22 @@ class Matching(Loaded):
         engine = self._matcher
         seen = engine.encode(self.preprocess([image]))
         cosines = embedded @ engine.embed_image(seen)[0]  # (R,)
-        shares = [
-            softmax(
-                engine.match(seen, *self.tokenizer.encode(cleaned, max_length=_LENGTH, first=first))
-            )
-            for cleaned in _cleaned(texts)
-        ]
-        itm = np.concatenate(shares)[:, 1]
+        itm = softmax(self._read_with(seen, texts, first))[:, 1]
         return [
             Match(text, float(cosine), float(share))
             for text, cosine, share in zip(texts, cosines, itm, strict=True)
         ]
+
+    def itm_logits(self, image: Picture, texts: Sequence[str]) -> F32:
+        """(R, 2) logits, class 1 = match, of texts that are read with the picture in view."""
+        return self._read_with(self._matcher.encode(self.preprocess([image])), texts, "enc")
+
+    def _read_with(self, seen: Any, texts: Sequence[str], first: First) -> F32:
+        logits = [
+            self._matcher.match(seen, *self.tokenizer.encode(some, max_length=_LENGTH, first=first))
+            for some in _cleaned(texts)
+        ]
+        return np.concatenate(logits)
 
     def embed_image(self, image: Picture | list[_P]) -> F32:
         """The picture's unit vector (E,) in the space that it shares with texts; a list: (B, E)."""

@@ -12,6 +12,7 @@ from blip_edge.data.shapes import Background, Scene, Thing
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation import (
     CaptionSet,
+    EvalSettings,
     Evaluation,
     Skipped,
     evaluate,
@@ -223,16 +224,18 @@ def test_evaluate_loads_the_model(
         return Painter()
 
     monkeypatch.setattr(stage, "load", load)
-    found = evaluate(tmp_path / "model", data, threads=1, limit=3)
+    found = evaluate(tmp_path / "model", data, threads=1, how=EvalSettings(limit=3))
     assert asked == [(tmp_path / "model", 1)]
     assert found.items == 3
 
 
 def test_other_tasks_are_refused_by_name(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'vqa' .* caption"):
-        evaluate(tmp_path, data, task="vqa")
-    with pytest.raises(UsageError, match=r"'vqa' .* caption"):
-        score_predictions(tmp_path / "results.json", data, task="vqa")
+    with pytest.raises(UsageError, match=r"'singing' .* caption"):
+        evaluate(tmp_path, data, task="singing")
+    with pytest.raises(UsageError, match=r"'nlvr2' .* caption"):
+        score_predictions(tmp_path / "results.json", data, task="nlvr2")
+    with pytest.raises(UsageError, match="at least 1"):
+        EvalSettings(k=0)
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"limit": 0}])
