@@ -1,93 +1,157 @@
 """The one training loop: teacher, student and recovery differ in the objective, not in the loop."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, nullcontext
+from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from blip_edge.errors import ArtifactError
 from blip_edge.progress import SILENT, Progress
-from blip_edge.training.batches import Batch
+from blip_edge.training import processes
+from blip_edge.training.batches import RowBatches, Step
+from blip_edge.training.best import Best
+from blip_edge.training.checkpoints import Checkpoints
+from blip_edge.training.course import Course, learning_rate_factor, total_steps
+from blip_edge.training.curve import Curve, Point
+from blip_edge.training.ema import Average
 from blip_edge.training.objectives import Objective
+from blip_edge.training.randomness import undisturbed
 from blip_edge.training.recipe import Optimisation
+from blip_edge.training.snapshot import Place, Run
+from blip_edge.training.update import Update
 
 __all__ = ["fit", "learning_rate_factor", "total_steps"]
 
-_LOGGED = 50
-"""How many points of the loss curve are kept."""
+_PLAIN = Course()
 
-
-def total_steps(recipe: Optimisation, per_epoch: int) -> int:
-    """Optimiser steps of a run: `steps`, or else `epochs` times the batches of an epoch."""
-    return recipe.steps or max(1, math.ceil(recipe.epochs * per_epoch))
-
-
-def learning_rate_factor(step: int, recipe: Optimisation, steps: int) -> float:
-    """Share of the peak learning rate at `step`: linear warm-up, then half a cosine or constant."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    if recipe.schedule == "constant":
-        return 1.0
-    done = (step - recipe.warmup) / max(1, steps - recipe.warmup)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+Batches = Iterable[Step] | RowBatches[Any, Any]
 
 
 def fit(
     model: nn.Module,
     objective: Objective,
-    batches: Iterable[Batch],
+    batches: Batches,
     recipe: Optimisation,
     *,
     steps: int,
     description: str,
     progress: Progress = SILENT,
-) -> list[dict[str, float]]:
+    course: Course = _PLAIN,
+    evaluate: Callable[[], float] | None = None,
+    eval_every: int = 0,
+    checkpoints: Checkpoints | None = None,
+    on_point: Callable[[Point], None] | None = None,
+) -> list[Point]:
     """Train `model` in place for `steps` steps, and return points of the loss curve.
 
-    It is trained where accelerate says, and is on the CPU again afterwards.
+    It is trained where accelerate says, and is on the CPU again afterwards. Where there is a
+    process group every process calls this, with batches of its own, and all end with the same.
+
+    Args:
+        model: its trainable parameters are trained.
+        objective: of a batch's losses; what it remembers is saved if it is a module.
+        batches: read on from where a killed run was; only `RowBatches` do so without reading all.
+        recipe: rates, decay, clipping and precision.
+        steps: of the optimiser, from the first one of the run on.
+        description: words for the progress bar.
+        progress: is told the losses and how many samples a second are trained on.
+        course: accumulation, average of weights, schedule, memory.
+        evaluate: the task's metric of `model` as it is, in eval mode; more is better. The best
+            weights are those that stay, and random numbers are as if nobody had asked.
+        eval_every: steps from one evaluation to the next; the last step is always followed by one.
+        checkpoints: where a run is saved, and perhaps resumed from.
+        on_point: is given each point of the curve as it comes.
 
     Raises:
-        ArtifactError: the loss is not a finite number.
+        UsageError: the checkpoints are of another run.
+        ArtifactError: the loss is not a finite number, or a checkpoint cannot be read or written.
     """
     accelerator = Accelerator()
-    half = recipe.precision == "bf16"
     model.to(accelerator.device)
     if isinstance(objective, nn.Module):
         objective.to(accelerator.device)  # what it remembers between steps
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        trained, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate_factor(step, recipe, steps)
-    )
+    run = _begun(model, objective, batches, recipe, course, Curve(steps, progress, on_point))
+    place = Place() if checkpoints is None else _resumed(run, checkpoints, steps, course, progress)
+    update = Update(run, recipe, course, steps, accelerator)
     model.train()
-    history: list[dict[str, float]] = []
-    stream = progress.track(islice(batches, steps), description, total=steps)
-    for step, batch in enumerate(stream):
-        # Not accelerate's own autocast: that is fixed for a process, and stages differ.
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
-            losses = objective(batch.to(accelerator.device), step)
-            loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise ArtifactError(
-                f"the loss is not a finite number at step {step} ({_point(step, losses)}); "
-                "lower lr or clip"
-            )
-        accelerator.backward(loss)
-        torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        schedule.step()
-        if step % max(1, steps // _LOGGED) == 0 or step == steps - 1:
-            history.append(_point(step, losses))
-            progress.note(" ".join(f"{k} {v:.3f}" for k, v in history[-1].items() if k != "step"))
+    with closing(_placed(batches, place.position)) as stream:
+        for step in progress.track(
+            range(place.steps, steps), description, total=steps - place.steps
+        ):
+            made = update(islice(stream, course.accumulate), step)
+            if made is None:
+                break
+            run.curve.add(step, made.losses, made.rows)
+            done = step + 1
+            if evaluate and (done == steps or (eval_every and done % eval_every == 0)):
+                _judge(run, evaluate, step)
+            if checkpoints and done % checkpoints.every == 0 and done < steps:
+                _save(run, checkpoints, Place(done, made.position))
+    if run.average is not None:
+        run.average.exchange()
+    run.best.bring_back(model)
     model.eval().cpu()
-    return history
+    return run.curve.points
 
 
-def _point(step: int, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-    return {"step": float(step), **{n: round(loss.item(), 5) for n, loss in losses.items()}}
+def _begun(
+    model: nn.Module,
+    objective: Objective,
+    batches: Batches,
+    recipe: Optimisation,
+    course: Course,
+    curve: Curve,
+) -> Run:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return Run(
+        model,
+        objective,
+        torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True),
+        Average(trained, course.ema) if course.ema else None,
+        Best(),
+        curve,
+        batches.skipped if isinstance(batches, RowBatches) else {},
+    )
+
+
+def _resumed(
+    run: Run, checkpoints: Checkpoints, steps: int, course: Course, progress: Progress
+) -> Place:
+    also = {**asdict(course), "total steps": steps, "processes": processes.world()}
+    snapshot = checkpoints.begin(also, progress)
+    if snapshot is None:
+        return Place()
+    place = run.taken_up(snapshot)
+    progress.say(f"continuing after step {place.steps} of {steps}")
+    return place
+
+
+def _save(run: Run, checkpoints: Checkpoints, place: Place) -> None:
+    snapshot = run.taken(place)
+    if processes.rank() == 0:
+        checkpoints.save(place.steps, snapshot)
+
+
+def _judge(run: Run, evaluate: Callable[[], float], step: int) -> None:
+    run.model.eval()
+    averaged = nullcontext() if run.average is None else run.average.instead()
+    with averaged, undisturbed():
+        # Of several processes one decides, or else they would go on with different weights.
+        value = processes.first(float(evaluate()))
+        if math.isfinite(value):
+            run.curve.measured(step, value)
+            run.best.consider(value, step + 1, run.model)
+    run.model.train()
+
+
+def _placed(batches: Batches, position: int) -> Generator[tuple[int, Step], None, None]:
+    """Batches with the position after each."""
+    if isinstance(batches, RowBatches):
+        yield from batches.placed(position)
+    else:
+        yield from islice(enumerate(batches, 1), position, None)

@@ -1,6 +1,7 @@
 """The loop: it learns, it follows its schedule, and a loss that is no number ends it."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,14 @@ from torch import Tensor, nn
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.models import Model, build
+from blip_edge.progress import SILENT
 from blip_edge.training.batches import Batch, CaptionBatches
+from blip_edge.training.course import Course
 from blip_edge.training.loop import fit, learning_rate_factor, total_steps
 from blip_edge.training.objectives import CaptionObjective
 from blip_edge.training.recipe import Optimisation, TrainRecipe
+from blip_edge.training.recompute import recomputing
+from tests import tiny
 
 
 def endless() -> Iterator[Batch]:
@@ -23,8 +28,12 @@ def endless() -> Iterator[Batch]:
         yield Batch(empty, empty.long(), empty.long(), torch.zeros(1).long())
 
 
+def optimisation(**recipe: Any) -> Optimisation:
+    return Optimisation(**{"lr": 0.1, "weight_decay": 0.0, "schedule": "constant", **recipe})
+
+
 def run(module: nn.Module, loss: Any, steps: int, **recipe: Any) -> list[dict[str, float]]:
-    how = Optimisation(**{"lr": 0.1, "weight_decay": 0.0, "schedule": "constant", **recipe})
+    how = optimisation(**recipe)
     return fit(module, loss, endless(), how, steps=steps, description="test")
 
 
@@ -160,3 +169,204 @@ def test_training_lowers_the_loss_on_drawn_pictures(
     history = fit(blip, objective, batches, recipe, steps=60, description="x")
     assert history[-1]["lm"] < 0.7 * history[0]["lm"]
     assert all(parameter.dtype == torch.float32 for parameter in blip.parameters())
+
+
+def pixels(*rows: list[float]) -> Batch:
+    numbers = torch.tensor(rows)
+    count = torch.arange(len(rows))
+    return Batch(numbers, count[:, None], count[:, None], count)
+
+
+def squares(model: nn.Module) -> Any:
+    return lambda batch, step: {"l": model(batch.pixel_values).square().mean()}
+
+
+def test_two_half_batches_make_the_step_of_a_whole_one() -> None:
+    rows = torch.randn(24, 3).tolist()
+    trained = []
+    for size, accumulate in ((8, 1), (4, 2), (2, 4)):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        batches = [pixels(*rows[i : i + size]) for i in range(0, 24, size)]
+        history = fit(
+            *(model, squares(model), batches, optimisation(weight_decay=0.1)),
+            steps=3,
+            description="x",
+            course=Course(accumulate=accumulate),
+        )
+        trained.append((model.weight.detach(), torch.tensor([p["l"] for p in history])))
+    for weight, losses in trained[1:]:
+        torch.testing.assert_close(weight, trained[0][0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(losses, trained[0][1], rtol=0, atol=2e-5)
+
+
+def test_a_step_sees_the_same_number_for_all_its_batches() -> None:
+    seen: list[int] = []
+    weight = nn.Linear(1, 1)
+
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        seen.append(step)
+        return {"l": weight.bias.sum()}
+
+    course = Course(accumulate=3)
+    fit(weight, loss, endless(), optimisation(), steps=2, description="x", course=course)
+    assert seen == [0, 0, 0, 1, 1, 1]
+
+
+def test_the_average_of_the_weights_is_what_stays() -> None:
+    averaged, plain = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    for model in (averaged, plain):
+        nn.init.constant_(model.weight, 2.0)
+    seen: list[float] = []
+    expected = 2.0
+
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        seen.append(averaged.weight.item())
+        return {"l": averaged.weight.sum()}
+
+    course = Course(ema=0.75)
+    fit(averaged, loss, endless(), optimisation(), steps=4, description="x", course=course)
+    run(plain, lambda batch, step: {"l": plain.weight.sum()}, 4)
+    for value in [*seen[1:], plain.weight.item()]:
+        expected = 0.75 * expected + 0.25 * value
+    assert averaged.weight.item() == pytest.approx(expected, abs=1e-6)
+    assert seen == pytest.approx([2.0, 1.9, 1.8, 1.7], abs=1e-5), "training itself does not see it"
+
+
+def falling() -> tuple[nn.Linear, Any]:
+    """A weight that falls from 0 by 0.1 in every step."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    return model, lambda batch, step: {"l": model.weight.sum()}
+
+
+def test_the_best_weights_stay_and_not_the_last() -> None:
+    model, loss = falling()
+    asked: list[tuple[bool, float]] = []
+
+    def metric() -> float:
+        asked.append((model.training, round(model.weight.item(), 5)))
+        return -abs(model.weight.item() + 0.42)
+
+    history = fit(
+        *(model, loss, endless(), optimisation()),
+        steps=9,
+        description="x",
+        evaluate=metric,
+        eval_every=2,
+    )
+    assert asked == [(False, w) for w in (-0.2, -0.4, -0.6, -0.8, -0.9)]
+    assert model.weight.item() == pytest.approx(-0.4, abs=1e-5)
+    measured = {point["step"]: point["metric"] for point in history if "metric" in point}
+    assert measured == {1.0: -0.22, 3.0: -0.02, 5.0: -0.18, 7.0: -0.38, 8.0: -0.48}
+
+
+def test_what_is_measured_is_the_average_that_would_stay() -> None:
+    model, loss = falling()
+    asked: list[float] = []
+
+    def metric() -> float:
+        asked.append(model.weight.item())
+        return -len(asked)
+
+    course = Course(ema=0.5)
+    how: dict[str, Any] = {"description": "x", "course": course, "evaluate": metric}
+    fit(model, loss, endless(), optimisation(), steps=3, eval_every=1, **how)
+    assert asked == pytest.approx([-0.05, -0.125, -0.2125], abs=1e-5)
+    assert model.weight.item() == pytest.approx(-0.05, abs=1e-5), "the first was the best"
+
+
+def test_of_a_metric_that_is_no_number_nothing_is_kept() -> None:
+    model, loss = falling()
+    how: dict[str, Any] = {"description": "x", "evaluate": lambda: math.nan, "eval_every": 1}
+    history = fit(model, loss, endless(), optimisation(), steps=2, **how)
+    assert model.weight.item() == pytest.approx(-0.2, abs=1e-5)
+    assert all("metric" not in point for point in history)
+
+
+def test_random_numbers_are_as_if_nobody_had_evaluated() -> None:
+    def noisy(evaluate: Any) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        fit(
+            model,
+            lambda batch, step: {"l": model(torch.randn(2, 4)).square().sum()},
+            *(endless(), optimisation()),
+            steps=5,
+            description="x",
+            evaluate=evaluate,
+            eval_every=1,
+        )
+        return model.weight.detach()
+
+    calls: list[float] = []
+
+    def rising() -> float:
+        calls.append(torch.rand(()).item())
+        return float(len(calls))
+
+    assert torch.equal(noisy(rising), noisy(None))
+    assert len(set(calls)) == 5, "the training around them does draw"
+
+
+def test_losses_and_samples_a_second_are_told_and_points_given_as_they_come() -> None:
+    told: list[str] = []
+    given: list[dict[str, float]] = []
+
+    class Listener:
+        track, say = SILENT.track, SILENT.say
+
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    model, loss = falling()
+    how: dict[str, Any] = {"progress": Listener(), "on_point": given.append}
+    history = fit(
+        *(model, loss, [pixels([1.0], [2.0])] * 3, optimisation()),
+        steps=3,
+        description="x",
+        **how,
+    )
+    assert given == history
+    assert all(re.fullmatch(r"l -?0\.\d00 \d+\.\d samples/s", text) for text in told)
+    assert len(told) == 3
+
+
+def test_recomputing_layers_changes_no_weight(world: Dataset, captioner: Model) -> None:
+    """Dropout is drawn again as it was."""
+    recipe = TrainRecipe(lr=5e-3, prompt="a ")
+    trained = []
+    for recompute in (False, True):
+        blip = tiny.lively(captioner.config)
+        batches = CaptionBatches(
+            *(world, world.captions("train"), captioner.tokenizer, captioner.preprocess),
+            batch=8,
+            seed=0,
+            prompt=recipe.prompt,
+        )
+        torch.manual_seed(3)
+        objective = CaptionObjective(blip, captioner.tokenizer, recipe)
+        course = Course(recompute=recompute)
+        fit(blip, objective, batches, recipe, steps=3, description="x", course=course)
+        trained.append(blip.state_dict())
+        assert "forward" not in vars(blip.vision_model.blocks[0])
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_layers_keep_less_while_they_are_recomputed(captioner: Model) -> None:
+    def kept(on: bool) -> int:
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with (
+            recomputing(captioner.blip, on=on),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
+            captioner.blip.vision_model(torch.randn(4, 3, 24, 24))
+        return sum(sizes)
+
+    assert kept(True) < 0.4 * kept(False)
