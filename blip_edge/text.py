@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
 
-__all__ = ["Tokenizer", "clean_caption", "clean_question"]
+__all__ = ["Tokenizer", "clean_caption", "clean_question", "exchange_sides"]
 
 First = Literal["cls", "enc", "dec"]
 
@@ -44,6 +44,12 @@ def clean_question(text: str, max_words: int = 50) -> str:
     """
     words = re.sub(r"[.!\"()*#:;~]", "", text.lower()).rstrip(" ").split(" ")
     return " ".join(words[:max_words])
+
+
+def exchange_sides(sentence: str) -> str:
+    """The sentence for pictures that have changed places: left is right, and right is left."""
+    other = {"left": "right", "right": "left"}
+    return re.sub(r"\b(left|right)(?=(most)?\b)", lambda found: other[found[1]], sentence.lower())
 
 
 class Tokenizer:

@@ -99,7 +99,7 @@ def train(
     data: options.Data,
     output: options.Output,
     task: Annotated[
-        Literal["pretrain", "caption"] | None,
+        Literal["pretrain", "caption", "retrieval", "vqa", "nlvr2", "visdial"] | None,
         typer.Option("--task", help="What to learn; the recipe's task if not given."),
     ] = None,
     init: Annotated[
@@ -121,6 +121,14 @@ def train(
             help="A pretrained BERT to start from, in Hugging Face's form.",
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            metavar="",
+            help="Go on with a killed run from its last checkpoint (recipe key save_every).",
+        ),
+    ] = False,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -128,7 +136,7 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model on pictures and captions, from nothing, from towers or from another model."""
+    """Train a model for a task, from nothing, from pretrained towers or from another model."""
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.cli.recipes import overrides
         from blip_edge.recipe import load
@@ -145,6 +153,7 @@ def train(
             init=init,
             vision_init=vision_init,
             text_init=text_init,
+            resume=resume,
             seed=seed,
             force=force,
             progress=out.progress,

@@ -32,7 +32,7 @@ def evaluate(
         typer.Option("--predictions", metavar="FILE", help="Score these captions, not a MODEL's."),
     ] = None,
     task: Annotated[
-        Literal["caption", "retrieval", "vqa", "nlvr2", "attributes", "pairs"],
+        Literal["caption", "retrieval", "vqa", "nlvr2", "visdial", "attributes", "pairs"],
         typer.Option("--task", help="What to measure."),
     ] = "caption",
     split: Annotated[

@@ -8,7 +8,7 @@ from blip_edge.evaluation.album import Skipped
 
 __all__ = ["TASKS", "EvalSettings", "Evaluation", "check_task"]
 
-TASKS = ("caption", "retrieval", "vqa", "nlvr2", "attributes", "pairs")
+TASKS = ("caption", "retrieval", "vqa", "nlvr2", "visdial", "attributes", "pairs")
 """The tasks that this version evaluates."""
 
 

@@ -38,6 +38,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vqa": "BlipForQuestionAnswering",
     "pretrain": "BlipForPreTraining",
     "nlvr2": "BlipForImagesAndTextClassification",
+    "visdial": "BlipForImageTextRetrieval",  # an answer matches its dialog or does not
 }
 """The architecture that each task needs, in Hugging Face's words."""
 

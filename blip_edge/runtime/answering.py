@@ -154,4 +154,5 @@ class Answering(Loaded):
 
     def _question_ids(self, questions: Sequence[str]) -> tuple[I32, I32]:
         cleaned = [clean_question(question) for question in questions]
-        return self.tokenizer.encode(cleaned, max_length=_LENGTH, first="enc")
+        length = min(_LENGTH, self._answerer.max_tokens)
+        return self.tokenizer.encode(cleaned, max_length=length, first="enc")

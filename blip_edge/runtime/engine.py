@@ -19,6 +19,7 @@ __all__ = [
     "Engine",
     "Limited",
     "Matcher",
+    "Reader",
     "Reasoner",
     "Session",
     "Task",
@@ -82,7 +83,16 @@ class Captioner(Engine, Protocol):
         ...
 
 
-class Answerer(Captioner, Protocol):
+class Reader(Engine, Protocol):
+    """An engine with a text encoder."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that it can hold."""
+        ...
+
+
+class Answerer(Captioner, Reader, Protocol):
     """An engine whose decoder reads questions that have seen a picture."""
 
     def ask(
@@ -95,7 +105,7 @@ class Answerer(Captioner, Protocol):
         ...
 
 
-class Matcher(Engine, Protocol):
+class Matcher(Reader, Protocol):
     """An engine that compares texts with pictures."""
 
     def embed_image(self, seen: Any) -> F32:
@@ -111,8 +121,13 @@ class Matcher(Engine, Protocol):
         image r // (R // B)."""
         ...
 
+    def with_caption(self, seen: Any, input_ids: I32, attention_mask: I32) -> Any:
+        """(B, T) captions that start with [CLS], and the pictures after them: what `match` reads an
+        answer in a dialog with."""
+        ...
 
-class Reasoner(Engine, Protocol):
+
+class Reasoner(Reader, Protocol):
     """An engine that judges sentences about two pictures."""
 
     def reason(self, seen: Any, input_ids: I32, attention_mask: I32) -> F32:

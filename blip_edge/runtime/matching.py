@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 
 from blip_edge.errors import UsageError
-from blip_edge.runtime.engine import F32, Matcher
+from blip_edge.runtime.engine import F32, I32, Matcher
 from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
 from blip_edge.runtime.results import Match
 from blip_edge.text import First, clean_caption
@@ -15,6 +15,8 @@ __all__ = ["Matching", "softmax"]
 
 # Tokens that BLIP keeps of a text it compares.
 _LENGTH = 35
+# Words and tokens of a caption, and tokens of a dialog.
+_CAPTION, _DIALOG = 40, 256
 # Rows of the text encoder at once; more would only use more memory.
 _CHUNK = 64
 
@@ -71,9 +73,32 @@ class Matching(Loaded):
         """(R, 2) logits, class 1 = match, of texts that are read with the picture in view."""
         return self._read_with(self._matcher.encode(self.preprocess([image])), texts, "enc")
 
+    @property
+    def dialog_length(self) -> int:
+        """Tokens of a dialog that it can read."""
+        return min(_DIALOG, self._matcher.max_tokens)
+
+    def dialog_scores(self, image: Picture, caption: str, texts: Sequence[str]) -> F32:
+        """(R,) probabilities that texts, dialogs that end in an answer, are true of a picture.
+
+        Each is read with the picture's caption and the picture in view; see `data.dialog_texts`.
+        """
+        engine = self._matcher
+        said = self._encoded([clean_caption(caption, _CAPTION)], _CAPTION, "cls")
+        seen = engine.with_caption(engine.encode(self.preprocess([image])), *said)
+        logits = [
+            engine.match(seen, *self._encoded(some, self.dialog_length, "enc"))
+            for some in groups(texts, _CHUNK)
+        ]
+        return softmax(np.concatenate(logits))[:, 1]
+
+    def _encoded(self, texts: Sequence[str], length: int, first: First) -> tuple[I32, I32]:
+        length = min(length, self._matcher.max_tokens)
+        return self.tokenizer.encode(texts, max_length=length, first=first)
+
     def _read_with(self, seen: Any, texts: Sequence[str], first: First) -> F32:
         logits = [
-            self._matcher.match(seen, *self.tokenizer.encode(some, max_length=_LENGTH, first=first))
+            self._matcher.match(seen, *self._encoded(some, _LENGTH, first))
             for some in _cleaned(texts)
         ]
         return np.concatenate(logits)
@@ -97,7 +122,7 @@ class Matching(Loaded):
             raise UsageError("there are no texts to compare")
         vectors = np.concatenate(
             [
-                self._matcher.embed_text(*self.tokenizer.encode(cleaned, max_length=_LENGTH))
+                self._matcher.embed_text(*self._encoded(cleaned, _LENGTH, "cls"))
                 for cleaned in _cleaned(text_list(text))
             ]
         )

@@ -1,6 +1,5 @@
 """Whether sentences are true of two pictures (NLVR2)."""
 
-import re
 from collections.abc import Iterator
 from typing import TypeVar, cast, overload
 
@@ -11,12 +10,12 @@ from blip_edge.runtime.engine import Reasoner
 from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
 from blip_edge.runtime.matching import softmax
 from blip_edge.runtime.results import Reason
-from blip_edge.text import clean_caption
+from blip_edge.text import clean_caption, exchange_sides
 
 __all__ = ["Reasoning"]
 
 # BLIP keeps this many words of a sentence, and never cuts its tokens.
-_WORDS, _LENGTH = 40, 512
+_WORDS = 40
 
 _P = TypeVar("_P", bound=Picture)
 
@@ -67,7 +66,7 @@ class Reasoning(Loaded):
         if legacy:
             draws = np.random.default_rng(seed).random(len(triples))
             triples = [
-                (b, a, _swapped(said)) if draw < 0.5 else (a, b, said)
+                (b, a, exchange_sides(said)) if draw < 0.5 else (a, b, said)
                 for (a, b, said), draw in zip(triples, draws, strict=True)
             ]
         found = list(self._judge(triples))
@@ -78,13 +77,7 @@ class Reasoning(Loaded):
         for group in groups(triples, max(1, engine.max_images // 2)):
             lefts, rights, sentences = zip(*group, strict=True)
             cleaned = [clean_caption(sentence, _WORDS) for sentence in sentences]
-            ids, mask = self.tokenizer.encode(cleaned, max_length=_LENGTH, first="enc")
+            ids, mask = self.tokenizer.encode(cleaned, max_length=engine.max_tokens, first="enc")
             seen = engine.encode(self.preprocess([*lefts, *rights]))
             for share in softmax(engine.reason(seen, ids, mask)):
                 yield Reason("True" if share.argmax() else "False", float(share.max()))
-
-
-def _swapped(sentence: str) -> str:
-    """`sentence` with the words left and right exchanged, as its pictures are."""
-    other = {"left": "right", "right": "left"}
-    return re.sub(r"\b(left|right)\b", lambda found: other[found[0]], sentence.lower())

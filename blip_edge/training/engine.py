@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blip_edge.errors import UsageError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models.attention import Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.models.config import Architecture
@@ -62,12 +62,15 @@ class TorchEngine:
     def __init__(self, blip: Blip) -> None:
         self._blip = blip.eval()
         self.tasks: tuple[Task, ...] = _TASKS[blip.config.architecture]
+        self.max_tokens = blip.config.text_config.max_position_embeddings
+        self._device = next(blip.parameters()).device
 
     @torch.inference_mode()
     def encode(self, pixel_values: F32) -> Seen:
         """(B, 3, S, S) pixels to image tokens, and what the text tower reads of them."""
         blip = self._blip
-        tokens = blip.image_tokens(torch.from_numpy(np.ascontiguousarray(pixel_values)))
+        pixels = torch.from_numpy(np.ascontiguousarray(pixel_values)).to(self._device)
+        tokens = blip.image_tokens(pixels)
         if blip.config.parts.twin:
             return Seen(tokens, [])
         reader = blip.encoder if blip.config.parts.encoder else blip.decoder.bert
@@ -82,8 +85,8 @@ class TorchEngine:
         self, seen: Seen, input_ids: I32, attention_mask: I32, *, reads_padding: bool = False
     ) -> Seen:
         """(B, T) questions to what their answers are decoded from."""
-        mask = _tensor(attention_mask)
-        states = self._blip.ground(_tensor(input_ids), mask, seen.cross)
+        ids, mask = self._texts(input_ids, attention_mask)
+        states = self._blip.ground(ids, mask, seen.cross)
         return Seen(states, self._blip.answer_cross(states, None if reads_padding else mask))
 
     @torch.inference_mode()
@@ -94,28 +97,43 @@ class TorchEngine:
     @torch.inference_mode()
     def embed_text(self, input_ids: I32, attention_mask: I32) -> F32:
         """(R, T) texts to unit vectors (R, E)."""
-        return _array(self._blip.embed_text(_tensor(input_ids), _tensor(attention_mask)))
+        return _array(self._blip.embed_text(*self._texts(input_ids, attention_mask)))
 
     @torch.inference_mode()
     def match(self, seen: Seen, input_ids: I32, attention_mask: I32) -> F32:
         """(R, 2) logits of texts about pictures, a picture's texts adjacent."""
-        ids, mask = _tensor(input_ids), _tensor(attention_mask)
+        ids, mask = self._texts(input_ids, attention_mask)
         return _array(self._blip.itm_logits(ids, mask, seen.cross))
+
+    @torch.inference_mode()
+    def with_caption(self, seen: Seen, input_ids: I32, attention_mask: I32) -> Seen:
+        """What a dialog is judged against: the pictures' captions, and then the pictures."""
+        vision, text = self._blip.config.vision_config, self._blip.config.text_config
+        if vision.hidden_size != text.hidden_size:
+            raise ArtifactError(
+                f"this model's pictures are {vision.hidden_size} wide and its texts "
+                f"{text.hidden_size}: it cannot read them side by side, as dialogs need"
+            )
+        ids, mask = self._texts(input_ids, attention_mask)
+        return Seen(seen.tokens, self._blip.dialog_cross(seen.tokens, ids, mask))
 
     @torch.inference_mode()
     def reason(self, seen: Seen, input_ids: I32, attention_mask: I32) -> F32:
         """(B, 2) logits of sentences about 2B pictures, the left ones first."""
         left, right = seen.tokens.chunk(2)
-        ids, mask = _tensor(input_ids), _tensor(attention_mask)
+        ids, mask = self._texts(input_ids, attention_mask)
         return _array(self._blip.reason_logits(ids, mask, left, right))
 
+    def _texts(self, input_ids: I32, attention_mask: I32) -> tuple[Tensor, Tensor]:
+        return _ids(input_ids, self._device), _ids(attention_mask, self._device)
 
-def _tensor(values: I32) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).long()
+
+def _ids(values: I32, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).long().to(device)
 
 
 def _array(values: Tensor) -> F32:
-    array: F32 = values.float().numpy()
+    array: F32 = values.float().cpu().numpy()
     return array
 
 
@@ -127,9 +145,10 @@ class _Session:
 
     @torch.inference_mode()
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
-        ids = _tensor(input_ids)
+        device = self._decoder.cls.predictions.bias.device
+        ids = _ids(input_ids, device)
         if self._past is not None:
-            order = _tensor(beam_idx)
+            order = _ids(beam_idx, device)
             self._past = [(k[order], v[order]) for k, v in self._past]
         start = 0 if self._past is None else self._past[0][0].shape[2]
         if start + ids.shape[1] > self._room:

@@ -5,7 +5,10 @@ from typing import Literal
 
 from blip_edge.errors import UsageError
 
-__all__ = ["Optimisation", "TrainRecipe"]
+__all__ = ["Optimisation", "ScheduleName", "Task", "TrainRecipe"]
+
+ScheduleName = Literal["cosine", "constant", "epoch-cosine", "epoch-decay"]
+Task = Literal["pretrain", "caption", "retrieval", "vqa", "nlvr2", "visdial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,10 @@ class Optimisation:
     """Peak learning rate of AdamW."""
     warmup: int = 0
     """Steps in which the learning rate rises from 0 to `lr`."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up the rate falls to 0 along a half cosine, or stays."""
+    schedule: ScheduleName = "cosine"
+    """cosine, constant: after the warm-up the rate falls to 0 along a half cosine, or stays.
+    epoch-cosine: the same cosine in stairs of an epoch, as BLIP fine-tunes. epoch-decay: warm-up
+    from 1e-6 within the first epoch, then `decay` times less every epoch, as BLIP pre-trains."""
     weight_decay: float = 0.05
     """AdamW's decay, on all parameters, as BLIP trains."""
     clip: float = 1.0
@@ -47,17 +52,50 @@ class Optimisation:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRecipe(Optimisation):
-    """Training of a BLIP: pre-training with three objectives, or captioning.
+    """Training of a BLIP for one task.
 
-    The sizes of towers count only where nothing is given to start from: with --init they are the
-    model's, with --vision-init and --text-init the towers'.
+    The sizes count only for a model that starts from nothing; with --init, --vision-init and
+    --text-init they are those of what is started from.
     """
 
-    task: Literal["pretrain", "caption"] = "caption"
-    """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted."""
+    task: Task = "caption"
+    """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted; retrieval: ITC + ITM with
+    all texts of a picture; vqa: LM on answers; nlvr2: true or false of two pictures; visdial: ITM
+    on answers in a dialog."""
     image_size: int = 0
-    """Side of the square that pictures are squashed to; another than the model's interpolates its
-    position embeddings. 0 is the model's own, and 384 for one that starts from nothing."""
+    """Side of the square that pictures are squashed to; 0 takes the model's own, and 384 for one
+    that starts from nothing."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    ema: float = 0.0
+    """How slowly an average follows the weights, of which it then takes the place; 0 has none."""
+    decay: float = 0.9
+    """Of the schedule epoch-decay: the released recipe's; the paper says 0.85."""
+    recompute: bool = False
+    """Compute layers again in the backward pass instead of remembering them: less memory."""
+    save_every: int = 0
+    """Steps from one checkpoint to the next, for --resume; 0 saves none."""
+    eval_every: int = 0
+    """Steps from one look at the val split to the next; the best weights stay. 0 never looks."""
+    eval_items: int = 500
+    """Rows of the val split that are looked at."""
+    workers: int = 0
+    """Threads that decode pictures ahead; 0 decodes when a batch is asked for."""
+    min_crop: float = 1.0
+    """Smallest share of a picture that a random crop keeps: BLIP 0.2 to pre-train, else 0.5; 1
+    squashes the whole picture."""
+    flip: float = 0.0
+    """How often left and right change places; BLIP 0.5."""
+    augment_ops: int = 0
+    """Operations of RandomAugment; BLIP 2."""
+    augment_level: int = 5
+    """How strong they are, of 10."""
+    negative_all_rank: bool = False
+    """Take wrong partners from all processes (retrieval), as BLIP on COCO."""
+    negatives: int = 1
+    """Wrong answers beside each true one (visdial)."""
+    swap: float = 0.0
+    """How often the two pictures change places (nlvr2); BLIP 0.5."""
     prompt: str = "a picture of "
     """Words that every caption starts from (captioning)."""
     max_words: int = 30
@@ -88,6 +126,9 @@ class TrainRecipe(Optimisation):
     """Attention heads in each layer of the text tower."""
     dropout: float = 0.1
     """Share of the text tower's activations and attention that training silences."""
+    drop_path: float = 0.0
+    """Share of the image tower's residual branches that training leaves out in its last layer; BLIP
+    0.1 for questions, NLVR2 and the large tower. It counts for every model, however it starts."""
     embed_dim: int = 256
     """Width of the space where images and texts are compared."""
     vocab_size: int = 30524
@@ -103,7 +144,14 @@ class TrainRecipe(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _shares(self, "label_smoothing", "momentum", "alpha", "dropout")
+        shares = ("label_smoothing", "momentum", "alpha", "dropout", "min_crop", "flip", "swap")
+        _shares(self, *shares, "drop_path")
+        if min(self.save_every, self.eval_every, self.workers, self.augment_ops) < 0:
+            raise UsageError("save_every, eval_every, workers and augment_ops must not be negative")
+        if self.negatives < 1 or self.eval_items < 1:
+            raise UsageError("negatives and eval_items must be at least 1")
+        if self.eval_every and self.task == "pretrain":
+            raise UsageError("pre-training has no metric to choose by; eval_every must be 0")
         if self.queue_size < 0 or self.alpha_warmup < 0:
             raise UsageError("queue_size and alpha_warmup must not be negative")
         if self.image_size < 0:

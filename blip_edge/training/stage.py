@@ -10,6 +10,7 @@ import torch
 from blip_edge import __version__
 from blip_edge.artifact import (
     Provenance,
+    read_provenance,
     sha256_file,
     sha256_folder,
     write_provenance,
@@ -20,10 +21,12 @@ from blip_edge.errors import UsageError
 from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training.batches import CaptionBatches
-from blip_edge.training.loop import fit, total_steps
-from blip_edge.training.objectives import CaptionObjective, Objective, PretrainObjective
+from blip_edge.training.checkpoints import Checkpoints
+from blip_edge.training.course import Course, total_steps
+from blip_edge.training.loop import fit
 from blip_edge.training.recipe import Optimisation, TrainRecipe
 from blip_edge.training.start import continued, fresh, read_towers
+from blip_edge.training.tasks import batches_of, metric_of, objective_of
 
 __all__ = ["batches_for", "provenance", "train"]
 
@@ -39,61 +42,107 @@ def train(
     init: Path | None = None,
     vision_init: Path | None = None,
     text_init: Path | None = None,
+    resume: bool = False,
     seed: int = 0,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
-    """Train a BLIP on the captions of `data` and write it to `output`.
+    """Train a BLIP on `data` for the recipe's task and write it to `output`.
 
     Args:
         data: a dataset folder.
-        output: the MODEL folder to write.
+        output: the MODEL folder to write; checkpoints are kept beside it, in `OUT.checkpoints`,
+            until it is there.
         recipe: task, sizes and how long.
         init: a MODEL whose weights, sizes and vocabulary are taken; parts that it has and the task
             does not need are left behind, and parts that the task needs must be in it.
         vision_init: a file with a pretrained ViT, instead of a fresh image tower.
         text_init: a folder with a pretrained BERT and its vocabulary, instead of fresh text towers.
+        resume: go on with a run that was killed, from its last checkpoint; with nothing there it
+            begins, and a finished one of the same recipe is left as it is.
         seed: of fresh weights, of the rows' order and of dropout.
-        force: replace `output` if it is there.
+        force: replace `output` if it is there, and forget a killed run's checkpoints.
         progress: is told what towers leave behind and what is fresh, and how far training is.
 
     Raises:
-        UsageError: `init` together with a tower.
+        UsageError: `init` together with a tower; a run of another recipe to resume.
         ArtifactError: `data` or what is started from is not what it should be, or too many pictures
             are damaged.
     """
     started = time.monotonic()
     if init is not None and (vision_init is not None or text_init is not None):
         raise UsageError("--init is a whole model; give it or towers (--vision-init, --text-init)")
+    if resume and output.exists():
+        _require_same(output, {**asdict(recipe), "seed": seed})
+        progress.say(f"{output} is finished")
+        return output
+    kept = output.with_name(f"{output.name}.checkpoints")
+    parents = [init, vision_init, text_init]
+    checkpoints: Checkpoints | None = None
     with writing(output, force=force) as draft:
         torch.manual_seed(seed)
         dataset = Dataset.open(data)
         if init is not None:
-            model = continued(init, recipe)
+            model = continued(init, recipe, progress)
         else:
-            towers = read_towers(recipe, vision_init, text_init, progress)
-            model = fresh(dataset, recipe, towers)
-        batches = batches_for(dataset, model, recipe, seed=seed, max_words=recipe.max_words)
-        objective = _objective(model, recipe)
+            model = fresh(dataset, recipe, read_towers(recipe, vision_init, text_init, progress))
+        batches = batches_of(dataset, model, recipe, seed=seed)
+        if recipe.save_every:
+            identity = _identity_of(recipe, seed, dataset, parents)
+            checkpoints = Checkpoints(kept, identity, every=recipe.save_every, resume=resume)
+            if force and not resume:
+                checkpoints.clear()
+        steps = total_steps(recipe, batches.per_epoch, recipe.accumulate)
         history = fit(
             model.blip,
-            objective,
+            objective_of(model, recipe),
             batches,
             recipe,
-            steps=total_steps(recipe, batches.per_epoch),
+            steps=steps,
             description=f"train {recipe.task}",
             progress=progress,
+            course=_course(recipe, batches.per_epoch),
+            evaluate=metric_of(dataset, model, recipe),
+            eval_every=recipe.eval_every,
+            checkpoints=checkpoints,
         )
         save_model(draft, model)
         batches.report(draft, progress)
         write_provenance(
-            draft,
-            provenance(
-                *("train", recipe, dataset, [init, vision_init, text_init], started, history),
-                seed=seed,
-            ),
+            draft, provenance("train", recipe, dataset, parents, started, history, seed=seed)
         )
+    if checkpoints is not None:
+        checkpoints.clear()
     return output
+
+
+def _course(recipe: TrainRecipe, per_epoch: int) -> Course:
+    return Course(
+        accumulate=recipe.accumulate,
+        ema=recipe.ema,
+        schedule=recipe.schedule,
+        per_epoch=per_epoch,
+        decay=recipe.decay,
+        recompute=recipe.recompute,
+    )
+
+
+def _identity_of(
+    recipe: TrainRecipe, seed: int, dataset: Dataset, parents: list[Path | None]
+) -> dict[str, Any]:
+    """What makes a run this one."""
+    digests = [None if parent is None else _digest(parent) for parent in parents]
+    return {**asdict(recipe), "seed": seed, "data": dataset.digest(), "parents": digests}
+
+
+def _require_same(output: Path, asked: dict[str, Any]) -> None:
+    """Refuse to take a finished model for the one that is asked for if its recipe was another."""
+    made = read_provenance(output).recipe
+    differ = [key for key, value in asked.items() if made.get(key) != value]
+    if differ:
+        raise UsageError(
+            f"{output} was trained by another recipe: {', '.join(differ)} differ; give another -o"
+        )
 
 
 def batches_for(
@@ -142,10 +191,7 @@ def _digest(parent: Path) -> str:
 
 
 def _identity(dataset: Dataset) -> dict[str, Any]:
-    items = len(dataset.captions("train"))
-    return {"name": dataset.name, "sha256": dataset.digest(), "items": items}
-
-
-def _objective(model: Model, recipe: TrainRecipe) -> Objective:
-    kind = PretrainObjective if recipe.task == "pretrain" else CaptionObjective
-    return kind(model.blip, model.tokenizer, recipe)
+    found: dict[str, Any] = {"name": dataset.name, "sha256": dataset.digest()}
+    if dataset.has("caption_train.json"):
+        found["items"] = len(dataset.captions("train"))
+    return found

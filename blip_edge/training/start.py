@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blip_edge.data.dataset import Dataset
+from blip_edge.data.texts import training_texts
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.models.blip import build
@@ -12,11 +13,12 @@ from blip_edge.models.folder import Model, load_model
 from blip_edge.models.image_tower import ImageTower, read_image_tower
 from blip_edge.models.reading import told
 from blip_edge.models.text_tower import TextTower, read_text_tower
-from blip_edge.models.weights import blank, restore
+from blip_edge.models.weights import shortened
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import Progress
-from blip_edge.text import Tokenizer, clean_caption
+from blip_edge.text import Tokenizer
 from blip_edge.training.recipe import TrainRecipe
+from blip_edge.training.transfer import transfer
 
 __all__ = ["Towers", "continued", "fresh", "read_towers"]
 
@@ -87,6 +89,7 @@ def fresh(dataset: Dataset, recipe: TrainRecipe, towers: Towers) -> Model:
     image, text = towers.image, towers.text
     tokenizer = _learned(dataset, recipe) if text is None else text.words
     vision = _vision(recipe) if image is None else image.config
+    vision = replace(vision, drop_path_rate=recipe.drop_path)
     words = _text(recipe, tokenizer) if text is None else text.config
     config = BlipConfig(
         vision_config=vision,
@@ -107,8 +110,7 @@ def fresh(dataset: Dataset, recipe: TrainRecipe, towers: Towers) -> Model:
 
 
 def _learned(dataset: Dataset, recipe: TrainRecipe) -> Tokenizer:
-    texts = [clean_caption(row.captions[0]) for row in dataset.captions("train")]
-    return Tokenizer.train([*texts, recipe.prompt], recipe.vocab_size)
+    return Tokenizer.train([*training_texts(dataset), recipe.prompt], recipe.vocab_size)
 
 
 def _vision(recipe: TrainRecipe) -> VisionConfig:
@@ -136,8 +138,10 @@ def _text(recipe: TrainRecipe, tokenizer: Tokenizer) -> TextConfig:
     )
 
 
-def continued(folder: Path, recipe: TrainRecipe) -> Model:
+def continued(folder: Path, recipe: TrainRecipe, progress: Progress) -> Model:
     """The model in `folder` with the parts that the task needs, at the recipe's picture size.
+
+    What it cannot give starts fresh and is said; see `transfer`.
 
     Raises:
         UsageError: the recipe's image size is no multiple of the model's patch size.
@@ -147,27 +151,29 @@ def continued(folder: Path, recipe: TrainRecipe) -> Model:
     vision = start.config.vision_config
     if recipe.image_size:
         vision = replace(vision, image_size=recipe.image_size)
+    vision = replace(vision, drop_path_rate=recipe.drop_path)
     config = replace(start.config, architecture=ARCHITECTURES[recipe.task], vision_config=vision)
-    weights = start.blip.state_dict()
-    names = blank(config).state_dict().keys()
-    lacking = sorted({name.split(".")[0] for name in names if name not in weights})
+    blip, new, lacking = transfer(start.blip, config, source=str(folder))
     if lacking:
+        parts = sorted({name.split(".")[0] for name in lacking})
         raise ArtifactError(
-            f"--init is a {start.config.architecture} without {', '.join(lacking)}; "
+            f"--init is a {start.config.architecture} without {', '.join(parts)}; "
             f"{recipe.task} needs them: start from a pre-trained model"
         )
-    blip = restore(config, {name: weights[name] for name in names}, source=folder)
+    if new:
+        progress.say(f"fresh: {len(new)} tensors ({shortened(new)})")
     pixels = replace(start.preprocess, size=vision.image_size)
     return Model(blip, start.tokenizer, pixels, _search(start.tokenizer, recipe))
 
 
 def _search(tokenizer: Tokenizer, recipe: TrainRecipe) -> Generation:
+    answers = recipe.task == "vqa"  # from [DEC] alone, and as short as one word
     return Generation(
         bos_token_id=tokenizer.dec,
         eos_token_id=tokenizer.sep,
         pad_token_id=tokenizer.pad,
         num_beams=recipe.num_beams,
-        min_length=recipe.min_length,
+        min_length=1 if answers else recipe.min_length,
         max_length=recipe.max_length,
-        prompt=recipe.prompt,
+        prompt="" if answers else recipe.prompt,
     )

@@ -123,8 +123,8 @@ def test_answerer_gives_the_same_logits() -> None:
     )[0]
     states = model.ground(ids, mask, model.encoder.cross(model.image_tokens(pictures(3))))
     close(states[mask == 1], question[mask == 1])
-    # transformers 5 loses the question's mask on the way to its decoder: with padding in the batch
-    # it gives what we give without a mask, and what we give with one only where there is no padding.
+    # transformers 5 loses the mask of questions on the way to its decoder: with padding in a batch
+    # it gives what we give without a mask, and with one only where there is no padding.
     want = reference.text_decoder(input_ids=answers, encoder_hidden_states=question).logits
     assert want.std() > 0.5, "the weights are too small to show a mistake"
     close(model.decoder(answers, model.answer_cross(question))[0], want)

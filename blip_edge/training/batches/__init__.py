@@ -1,7 +1,7 @@
 """Rows of a data set as batches of tensors, a task a file; `rows` has what all tasks share."""
 
 from blip_edge.training.batches.caption import CaptionBatches
-from blip_edge.training.batches.dialog import DialogBatches, dialog_texts
+from blip_edge.training.batches.dialog import DialogBatches
 from blip_edge.training.batches.nlvr2 import Nlvr2Batches
 from blip_edge.training.batches.rows import Feeding, RowBatches
 from blip_edge.training.batches.step import (
@@ -26,6 +26,5 @@ __all__ = [
     "Step",
     "VqaBatch",
     "VqaBatches",
-    "dialog_texts",
     "started",
 ]

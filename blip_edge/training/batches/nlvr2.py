@@ -1,6 +1,5 @@
 """Sentences that are true or false of two pictures."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple, Unpack
 
@@ -9,19 +8,12 @@ import torch
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import SentenceRow
 from blip_edge.preprocess import Preprocess
-from blip_edge.text import Tokenizer, clean_caption
+from blip_edge.text import Tokenizer, clean_caption, exchange_sides
 from blip_edge.training.batches.rows import Example, Feeding, RowBatches
 from blip_edge.training.batches.skipping import LeftOut
 from blip_edge.training.batches.step import Nlvr2Batch
 
-__all__ = ["Nlvr2Batches", "exchanged"]
-
-_OTHER = {"left": "right", "right": "left"}
-
-
-def exchanged(sentence: str) -> str:
-    """The sentence for pictures that have changed places: left is right, and right is left."""
-    return re.sub(r"\b(left|right)(?=(most)?\b)", lambda found: _OTHER[found[1]], sentence)
+__all__ = ["Nlvr2Batches"]
 
 
 class _Judged(NamedTuple):
@@ -74,7 +66,7 @@ class Nlvr2Batches(RowBatches[_Judged, Nlvr2Batch]):
         sentences, pairs = [], []
         for item, pixels, rng in examples:
             swapped = rng.random() < self._swap
-            sentences.append(exchanged(item.sentence) if swapped else item.sentence)
+            sentences.append(exchange_sides(item.sentence) if swapped else item.sentence)
             pairs.append(pixels[::-1] if swapped else pixels)
         ids, mask = self._encoded(sentences, self._max_length)
         return Nlvr2Batch(

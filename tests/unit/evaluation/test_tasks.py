@@ -19,6 +19,7 @@ from blip_edge.errors import ArtifactError
 from blip_edge.evaluation import EvalSettings, evaluate_loaded, score_predictions
 from blip_edge.evaluation.attributes import phrases
 from blip_edge.runtime.results import Answer, Match, Reason
+from blip_edge.text import Tokenizer
 
 COLOURS = ["red", "green", "blue", "white"]
 F32 = NDArray[np.float32]
@@ -71,6 +72,17 @@ class Rule:
     def match(self, image: Image.Image, texts: Sequence[str], /) -> list[Match]:
         fits = self.itm_logits(image, texts)[:, 1]
         return [Match(text, float(fit), float(fit)) for text, fit in zip(texts, fits, strict=True)]
+
+    tokenizer = Tokenizer.train(["what colour is it red green blue white no"] * 9, 90)
+    dialog_length = 60
+
+    def dialog_scores(self, image: Image.Image, caption: str, texts: Sequence[str], /) -> F32:
+        """The later of a dialog's words decide."""
+        seen = self.see(image)
+        fits = [seen == text.rpartition("[SEP] ")[2] for text in texts]
+        return np.array(fits, dtype=np.float32) + np.array(
+            [0.5 * (text.endswith("white")) for text in texts], dtype=np.float32
+        )
 
 
 def write(folder: Path, name: str, value: Any) -> None:
@@ -169,6 +181,43 @@ def test_who_is_always_right_gets_a_hundred(data: Dataset, task: str) -> None:
     )
     assert found.as_json()["task"] == task
     assert evaluated(data, task, batch=1) == found
+
+
+@pytest.fixture
+def talk(data: Dataset) -> Dataset:
+    """Four dialogs of one round, of which two were judged."""
+    dialogs = [
+        {
+            "image_id": n,
+            "image": f"{c}.png",
+            "caption": "something",
+            "dialog": [{"question": 0, "answer": n, "answer_options": [0, 1, 2, 3], "gt_index": n}],
+        }
+        for n, c in enumerate(COLOURS)
+    ]
+    tables = {"questions": ["what colour is it"], "answers": COLOURS}
+    write(
+        data.folder, "visdial_test.json", {"version": "1.0", "data": {**tables, "dialogs": dialogs}}
+    )
+    dense = [
+        {"image_id": n, "round_id": 1, "gt_relevance": [float(m == n) for m in range(4)]}
+        for n in (0, 3)
+    ]
+    write(data.folder, "visdial_test_dense.json", dense)
+    return data
+
+
+def test_answers_in_a_dialog_are_ranked(talk: Dataset) -> None:
+    found = evaluated(talk, "visdial")
+    assert found.items == 4
+    perfect = {"MRR": 100, "R@1": 100, "mean_rank": 1, "NDCG": 100}
+    assert {name: found.metrics[name] for name in perfect} == pytest.approx(perfect)
+    worse = evaluated(talk, "visdial", Rule(wrong="blue")).metrics
+    # Blue's answer scores nothing, and so do two others; white's half a point goes before them.
+    assert worse["R@1"] == pytest.approx(75)
+    assert worse["mean_rank"] == pytest.approx((1 + 1 + 4 + 1) / 4)
+    (talk.folder / "visdial_test_dense.json").unlink()
+    assert "NDCG" not in evaluated(talk, "visdial").metrics
 
 
 def test_who_takes_blue_for_green_pays_for_it(data: Dataset) -> None:

@@ -161,6 +161,18 @@ class TestMatches:
         assert asked.match([], TEXTS) == []
 
 
+def test_texts_longer_than_the_tower_can_hold_are_cut() -> None:
+    long = "red " * 400
+    _, matcher = made("BlipForImageTextRetrieval")
+    assert len(matcher.match(PICTURES[0], [long, "red"])) == 2
+    with pytest.raises(ArtifactError, match="32 wide and its texts 16"):
+        matcher.dialog_scores(PICTURES[0], long, [long])
+    _, answerer = made("BlipForQuestionAnswering")
+    assert answerer.answer(PICTURES[0], long).score > 0
+    _, reasoner = made("BlipForImagesAndTextClassification")
+    assert reasoner.reason(PICTURES[0], PICTURES[1], long * 3).score >= 0.5
+
+
 class TestReasons:
     SENTENCES = ("the left one is red", "both are circles", "a green square is on the right")
 

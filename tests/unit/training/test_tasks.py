@@ -10,19 +10,18 @@ import torch
 from torch import Tensor
 
 from blip_edge.data import Dataset, Dialog, QuestionRow, Round, SentenceRow
+from blip_edge.data.dialog_texts import dialog_texts
 from blip_edge.data.shapes import make
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT
-from blip_edge.text import Tokenizer
+from blip_edge.text import Tokenizer, exchange_sides
 from blip_edge.training.batches import (
     DialogBatches,
     Nlvr2Batches,
     RowBatches,
     VqaBatches,
-    dialog_texts,
 )
-from blip_edge.training.batches.nlvr2 import exchanged
 from blip_edge.training.objectives import DialogObjective, Nlvr2Objective, VqaObjective
 from blip_edge.training.recipe import TrainRecipe
 from tests import tiny
@@ -126,8 +125,8 @@ def test_questions_of_no_use_are_left_out_and_listed(
     ],
 )
 def test_left_and_right_are_exchanged(sentence: str, other: str) -> None:
-    assert exchanged(sentence) == other
-    assert exchanged(other) == sentence
+    assert exchange_sides(sentence) == other
+    assert exchange_sides(other) == sentence
 
 
 def test_pictures_change_places_with_their_words(

@@ -1,0 +1,153 @@
+"""What each task trains on, what it minimises, and what its result is chosen by."""
+
+from collections.abc import Callable
+from typing import Any
+
+from blip_edge.data.dataset import Dataset
+from blip_edge.errors import ArtifactError
+from blip_edge.evaluation import EvalSettings, evaluate_loaded
+from blip_edge.models.folder import Model
+from blip_edge.training import processes
+from blip_edge.training.augment import Augmentation
+from blip_edge.training.batches import (
+    CaptionBatches,
+    DialogBatches,
+    Feeding,
+    Nlvr2Batches,
+    RowBatches,
+    VqaBatches,
+)
+from blip_edge.training.engine import edge_model
+from blip_edge.training.objectives import (
+    CaptionObjective,
+    DialogObjective,
+    Nlvr2Objective,
+    Objective,
+    PretrainObjective,
+    RetrievalObjective,
+    VqaObjective,
+)
+from blip_edge.training.recipe import TrainRecipe
+
+__all__ = ["batches_of", "metric_of", "objective_of"]
+
+# Tokens that BLIP keeps of captions, prompt included, and of texts that it compares.
+_CAPTION_TOKENS, _TEXT_TOKENS = 40, 35
+# The figures whose sum a run's best weights are chosen by, as BLIP's programs choose.
+_CHOSEN_BY = {
+    "caption": ("val", ("CIDEr", "BLEU-4")),
+    "retrieval": ("val", ("r_mean",)),
+    "vqa": ("val", ("vqa_accuracy",)),
+    "nlvr2": ("dev", ("accuracy",)),
+    "visdial": ("val", ("MRR",)),
+}
+
+
+def objective_of(model: Model, recipe: TrainRecipe) -> Objective:
+    """The losses of the recipe's task.
+
+    Raises:
+        ArtifactError: the model's sizes do not fit the task.
+    """
+    blip, words = model.blip, model.tokenizer
+    match recipe.task:
+        case "pretrain":
+            return PretrainObjective(blip, words, recipe)
+        case "caption":
+            return CaptionObjective(blip, words, recipe)
+        case "retrieval":
+            everyone = recipe.negative_all_rank
+            return RetrievalObjective(blip, words, recipe, negative_all_rank=everyone)
+        case "vqa":
+            return VqaObjective(blip, words, recipe)
+        case "nlvr2":
+            return Nlvr2Objective(blip, words)
+        case "visdial":
+            config = model.config
+            if config.vision_config.hidden_size != config.text_config.hidden_size:
+                raise ArtifactError(
+                    "a dialog is read with its caption and its picture side by side; this model's "
+                    f"pictures are {config.vision_config.hidden_size} wide and its texts "
+                    f"{config.text_config.hidden_size}"
+                )
+            return DialogObjective(blip, words)
+
+
+def batches_of(
+    dataset: Dataset, model: Model, recipe: TrainRecipe, *, seed: int
+) -> RowBatches[Any, Any]:
+    """The training rows of the recipe's task, as `model` reads them."""
+    words, pixels = model.tokenizer, model.preprocess
+    room = model.config.text_config.max_position_embeddings
+    feeding = _feeding(recipe, seed)
+    match recipe.task:
+        case "pretrain" | "caption" | "retrieval":
+            captions = recipe.task == "caption"
+            rows = dataset.retrieval if recipe.task == "retrieval" else dataset.captions
+            return CaptionBatches(
+                *(dataset, rows("train"), words, pixels),
+                prompt=recipe.prompt if captions else "",
+                max_words=recipe.max_words,
+                max_length=min(_CAPTION_TOKENS if captions else _TEXT_TOKENS, room),
+                **feeding,
+            )
+        case "vqa":
+            questions = [
+                row
+                for split in ("train", "vg")
+                if dataset.has(f"vqa_{split}.json")
+                for row in dataset.questions(split)
+            ]
+            return VqaBatches(
+                *(dataset, questions, words, pixels),
+                max_length=min(_TEXT_TOKENS, room),
+                max_answer_length=room,
+                **feeding,
+            )
+        case "nlvr2":
+            return Nlvr2Batches(
+                *(dataset, dataset.sentences("train"), words, pixels),
+                swap=recipe.swap,
+                max_length=room,
+                **feeding,
+            )
+        case "visdial":
+            return DialogBatches(
+                *(dataset, dataset.dialogs("train"), words, pixels),
+                negatives=recipe.negatives,
+                max_length=min(256, room),
+                **feeding,
+            )
+
+
+def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
+    plain = recipe.min_crop >= 1 and not recipe.flip and not recipe.augment_ops
+    change = Augmentation(
+        min_scale=recipe.min_crop,
+        flip=recipe.flip,
+        ops=recipe.augment_ops,
+        level=recipe.augment_level,
+    )
+    return {
+        "batch": recipe.batch,
+        "seed": seed,
+        "max_bad": recipe.max_bad,
+        "augmentation": None if plain else change,
+        "workers": recipe.workers,
+        "rank": processes.rank(),
+        "world": processes.world(),
+    }
+
+
+def metric_of(dataset: Dataset, model: Model, recipe: TrainRecipe) -> Callable[[], float] | None:
+    """The task's metric of `model` as it is when called, on the val split; more is better."""
+    if not recipe.eval_every:
+        return None
+    split, names = _CHOSEN_BY[recipe.task]
+    how = EvalSettings(limit=recipe.eval_items, max_bad=recipe.max_bad)
+
+    def measure() -> float:
+        found = evaluate_loaded(edge_model(model), dataset, recipe.task, split, how)
+        return sum(found.metrics[name] for name in names)
+
+    return measure
