@@ -6,7 +6,7 @@ the released NLVR2 model's (`self0`, `self1`, `dense0`, `dense1`, `merge_layer`)
 """
 
 # B images · R rows = B x beams · T text tokens · P past tokens · N image tokens · D width
-# H heads · K width of a head
+# H heads · K width of a head · W width of image tokens
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip_edge.models.config import TextConfig
+from blip_edge.models.sdpa import attend
 
 __all__ = [
     "MASKED",
@@ -121,7 +122,7 @@ class SelfAttention(_Attention):
         dropout = self.dropout if self.training else 0.0
         if mask is not None:
             mask = mask.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        y = attend(q, k, v, mask, dropout)
         return self.output(y.transpose(1, 2).flatten(2), x), (k, v)
 
 
@@ -160,10 +161,46 @@ class CrossAttention(_PictureAttention):
         """Keys and values of (B, N, W) `tokens`; `mask` is additive."""
         return self._project(self.self, tokens, mask)
 
-    def forward(self, x: Tensor, cross: Cross, maps: list[Tensor] | None = None) -> Tensor:
-        """(R, T, D) tokens that have looked; (B, H, beams · T, N) shares are appended to `maps`."""
-        out: Tensor = self.output(self._look(self.self, x, cross, maps), x)
+    def forward(self, x: Tensor, cross: Cross | Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """(R, T, D) tokens that have looked; (B, H, beams · T, N) shares are appended to `maps`.
+
+        In place of keys and values `cross` may be the (B, N, W) tokens themselves, with one text
+        each, where a text is read once: see `_glance`.
+        """
+        if isinstance(cross, Tensor) and not self._glances(x.shape[1], cross.shape[1]):
+            cross = self.project(cross)
+        if isinstance(cross, Tensor):
+            seen = self._glance(x, cross, maps)
+        else:
+            seen = self._look(self.self, x, cross, maps)
+        out: Tensor = self.output(seen, x)
         return out
+
+    def _glances(self, words: int, tokens: int) -> bool:
+        """Whether `_glance` multiplies less, and may read the weights itself."""
+        plain = type(self.self.key) is type(self.self.value) is nn.Linear
+        return plain and words * (tokens + self.head_width) < tokens * self.head_width
+
+    def _glance(self, x: Tensor, tokens: Tensor, maps: list[Tensor] | None) -> Tensor:
+        """`_look` at (B, N, W) tokens, their projections moved to the few tokens that look.
+
+        q (c Wᵀ + b)ᵀ = (q W) cᵀ + q b for keys, and p (c Wᵀ + b) = (p c) Wᵀ + b for values, as the
+        shares p of a token add up to 1 (under dropout: on average).
+        """
+        size, rows = (self.heads, self.head_width), (self.heads, x.shape[1])
+        key, value = self.self.key, self.self.value
+        q = self.self.query(x).unflatten(-1, size) * self.head_width**-0.5  # (B, T, H, K)
+        near = torch.einsum("bthk,hkw->bhtw", q, key.weight.unflatten(0, size))
+        # Changes no share, but a weight that is in no gradient would stop parallel training.
+        level = torch.einsum("bthk,hk->bht", q, key.bias.unflatten(0, size))
+        scores = near.flatten(1, 2) @ tokens.transpose(1, 2) + level.flatten(1)[:, :, None]
+        shares = scores.softmax(-1)  # (B, H · T, N)
+        if maps is not None:
+            maps.append(shares.unflatten(1, rows))
+        shares = F.dropout(shares, self.dropout, self.training)
+        seen = (shares @ tokens).unflatten(1, rows)  # (B, H, T, W)
+        seen = torch.einsum("bhtw,hkw->bthk", seen, value.weight.unflatten(0, size))
+        return seen.flatten(2) + value.bias
 
 
 class TwinCrossAttention(_PictureAttention):

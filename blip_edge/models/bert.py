@@ -60,7 +60,7 @@ class TextModel(nn.Module):
         self,
         input_ids: Tensor,
         mask: Tensor | None = None,
-        cross: Sequence[Cross] | Sequence[TwinCross] | None = None,
+        cross: Sequence[Cross | Tensor] | Sequence[TwinCross] | None = None,
         past: list[tuple[Tensor, Tensor]] | None = None,
         hidden_states: list[Tensor] | None = None,
         maps: list[Tensor] | None = None,
@@ -68,7 +68,8 @@ class TextModel(nn.Module):
         """Hidden states, and each layer's self-attention cache, (R, H, P + T, K) twice.
 
         `mask` is additive and broadcasts to (R, H, T, P + T). Without `cross` the layers skip
-        cross-attention. With B images in `cross`, rows are B x beams, an image's beams adjacent.
+        cross-attention. With B images in `cross`, rows are B x beams, an image's beams adjacent;
+        with the images' tokens (B, N, W) themselves in it there is one text an image.
         Each layer's output is appended to `hidden_states`, and the shares (B, H, beams · T, N) of
         its cross-attention to `maps`, when they are given.
         """
@@ -132,7 +133,7 @@ class TextLayer(nn.Module):
         self,
         x: Tensor,
         mask: Tensor | None,
-        cross: Cross | TwinCross | None,
+        cross: Cross | Tensor | TwinCross | None,
         past: tuple[Tensor, Tensor] | None,
         maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:

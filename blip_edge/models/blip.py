@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip_edge.models.attention import Cross, padding_mask
+from blip_edge.models.attention import Cross, causal_mask, padding_mask
 from blip_edge.models.bert import TextDecoder, TextModel
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.vit import VisionModel, sine_positions
@@ -78,10 +78,19 @@ class Blip(nn.Module):
         clips: Tensor = frames.unflatten(0, pixel_values.shape[:2]).flatten(1, 2)
         return clips
 
-    def lm_logits(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
-        """Teacher-forced logits (B, T, V) of right-padded (B, T) ids, one text an image."""
-        logits: Tensor = self.decoder(input_ids, self.decoder.bert.cross(image_tokens))[0]
-        return logits
+    def lm_logits(
+        self, input_ids: Tensor, image_tokens: Tensor, where: Tensor | None = None
+    ) -> Tensor:
+        """Teacher-forced logits (B, T, V) of right-padded (B, T) ids, one text an image.
+
+        With `where` (B, T), which is true at n positions, logits of those alone: (n, V).
+        """
+        bert = self.decoder.bert
+        # Only in training: at other times there may be listeners to the projections of pictures.
+        cross = [image_tokens] * len(bert.blocks) if self.training else bert.cross(image_tokens)
+        mask = causal_mask(input_ids.shape[1], 0, input_ids.device)
+        hidden, _ = bert(input_ids, mask, cross)
+        return self.decoder.logits(hidden if where is None else hidden[where])
 
     def embed_image(self, image_tokens: Tensor) -> Tensor:
         """(B, N, D) image tokens to unit vectors (B, E); a clip's is the mean of its frames'."""

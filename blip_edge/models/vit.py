@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blip_edge.errors import ArtifactError
 from blip_edge.models.config import VisionConfig
+from blip_edge.models.sdpa import attend
 
 __all__ = ["VisionLayer", "VisionModel", "interpolate_positions", "sine_positions"]
 
@@ -102,7 +103,7 @@ class _Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))  # (B, N, 3, H, K)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, H, N, K)
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        y = attend(q, k, v, None, dropout)
         out: Tensor = self.projection(y.transpose(1, 2).flatten(2))  # (B, N, D)
         return out
 

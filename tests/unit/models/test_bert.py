@@ -122,6 +122,55 @@ def test_without_a_picture_the_layers_skip_cross_attention() -> None:
     assert (hidden - with_picture).abs().max() > 1e-3
 
 
+def answered(blip: Blip, ids: Tensor, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits of a text for each picture, and every weight's gradient."""
+    blip.zero_grad()
+    logits = blip.lm_logits(ids, blip.image_tokens(pictures))
+    logits.square().mean().backward()
+    named = blip.named_parameters()
+    return logits.detach(), {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+@pytest.mark.parametrize("tokens", [2, 6])
+def test_training_may_skip_keys_and_values_and_learns_the_same(tokens: int) -> None:
+    """Of 10 image tokens and heads of width 4, texts of at most 2 tokens are cheaper without."""
+    blip = tiny.lively(SIZES)
+    made: list[Tensor] = []
+    projection = blip.decoder.bert.blocks[1].crossattention.self.key
+    projection.register_forward_hook(lambda *seen: made.append(seen[2]))
+    ids, pictures = words(3, tokens), torch.randn(3, 3, 24, 24)
+    want, gradients = answered(blip, ids, pictures)
+    assert len(made) == 1
+    got, found = answered(blip.train(), ids, pictures)
+    assert len(made) == (1 if tokens == 2 else 2)
+    torch.testing.assert_close(got, want, rtol=CLOSE, atol=CLOSE)
+    assert found.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=CLOSE, msg=name)
+
+
+@torch.no_grad()
+def test_shares_are_the_same_without_keys() -> None:
+    layer = BLIP.decoder.bert.blocks[0].crossattention
+    x, tokens = torch.randn(3, 2, 16), torch.randn(3, 10, 32)
+    looked: list[Tensor] = []
+    glanced: list[Tensor] = []
+    want = layer(x, layer.project(tokens), looked)
+    torch.testing.assert_close(layer(x, tokens, glanced), want, rtol=CLOSE, atol=CLOSE)
+    assert glanced[0].shape == (3, 4, 2, 10)
+    torch.testing.assert_close(glanced[0], looked[0], rtol=CLOSE, atol=CLOSE)
+
+
+@torch.no_grad()
+def test_logits_of_chosen_positions_alone() -> None:
+    ids, pictures = words(2, 5), torch.randn(2, 3, 24, 24)
+    where = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 1, 0]]).bool()
+    tokens = BLIP.image_tokens(pictures)
+    got = BLIP.lm_logits(ids, tokens, where)
+    assert got.shape == (4, 60)
+    torch.testing.assert_close(got, BLIP.lm_logits(ids, tokens)[where], rtol=CLOSE, atol=CLOSE)
+
+
 def test_masks_by_hand() -> None:
     m = MASKED
     assert causal_mask(2, 1, torch.device("cpu"))[0, 0].tolist() == [[0, 0, m], [0, 0, 0]]
