@@ -144,6 +144,7 @@ def train(
         import_extra("torch", "train")
         from blip_edge.training import TrainRecipe
         from blip_edge.training import train as run
+        from blip_edge.training.processes import rank
 
         how = load(TrainRecipe, "train", recipe, overrides(set_, task=task))
         run(
@@ -158,8 +159,13 @@ def train(
             force=force,
             progress=out.progress,
         )
+        if rank() > 0:
+            return  # the first process speaks for all
         out.folder(output)
-        out.next("blip-edge", "distill", output, "--data", data, "-o", "STUDENT")
+        if how.task == "caption":
+            out.next("blip-edge", "distill", output, "--data", data, "-o", "STUDENT")
+        else:
+            out.next("blip-edge", *_after_import(output))
 
 
 @app.command(

@@ -4,11 +4,17 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
 
-__all__ = ["everyone", "first", "mean", "rank", "world"]
+__all__ = ["begin", "everyone", "first", "mean", "rank", "world"]
 
 T = TypeVar("T")
+
+
+def begin() -> None:
+    """Join the other processes, if `torchrun` or `accelerate launch` started any."""
+    PartialState()
 
 
 def world() -> int:

@@ -1,6 +1,7 @@
 """`train`: a data set, and perhaps a model to start from, to a MODEL folder."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from blip_edge.data.dataset import Dataset
 from blip_edge.errors import UsageError
 from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
+from blip_edge.training import processes
 from blip_edge.training.batches import CaptionBatches
 from blip_edge.training.checkpoints import Checkpoints
 from blip_edge.training.course import Course, total_steps
@@ -49,6 +51,9 @@ def train(
 ) -> Path:
     """Train a BLIP on `data` for the recipe's task and write it to `output`.
 
+    Under `torchrun` each process takes a share of every epoch's rows, `recipe.batch` of them at a
+    time, and the first one writes.
+
     Args:
         data: a dataset folder.
         output: the MODEL folder to write; checkpoints are kept beside it, in `OUT.checkpoints`,
@@ -76,21 +81,25 @@ def train(
         _require_same(output, {**asdict(recipe), "seed": seed})
         progress.say(f"{output} is finished")
         return output
+    processes.begin()
+    leads = processes.rank() == 0
+    progress = progress if leads else SILENT
     kept = output.with_name(f"{output.name}.checkpoints")
     parents = [init, vision_init, text_init]
     checkpoints: Checkpoints | None = None
-    with writing(output, force=force) as draft:
+    with writing(output, force=force) if leads else nullcontext(output) as draft:
         torch.manual_seed(seed)
         dataset = Dataset.open(data)
         if init is not None:
             model = continued(init, recipe, progress)
         else:
             model = fresh(dataset, recipe, read_towers(recipe, vision_init, text_init, progress))
+        torch.manual_seed(seed + processes.rank())  # weights are the same everywhere, dropout not
         batches = batches_of(dataset, model, recipe, seed=seed)
         if recipe.save_every:
             identity = _identity_of(recipe, seed, dataset, parents)
             checkpoints = Checkpoints(kept, identity, every=recipe.save_every, resume=resume)
-            if force and not resume:
+            if force and not resume and leads:
                 checkpoints.clear()
         steps = total_steps(recipe, batches.per_epoch, recipe.accumulate)
         history = fit(
@@ -106,13 +115,14 @@ def train(
             eval_every=recipe.eval_every,
             checkpoints=checkpoints,
         )
-        save_model(draft, model)
         batches.report(draft, progress)
-        write_provenance(
-            draft, provenance("train", recipe, dataset, parents, started, history, seed=seed)
-        )
-    if checkpoints is not None:
+        if leads:
+            save_model(draft, model)
+            made = provenance("train", recipe, dataset, parents, started, history, seed=seed)
+            write_provenance(draft, made)
+    if checkpoints is not None and leads:
         checkpoints.clear()
+    processes.everyone(None)  # nobody says that it is done before it is
     return output
 
 

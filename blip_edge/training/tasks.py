@@ -70,6 +70,8 @@ def objective_of(model: Model, recipe: TrainRecipe) -> Objective:
                     f"pictures are {config.vision_config.hidden_size} wide and its texts "
                     f"{config.text_config.hidden_size}"
                 )
+            for unused in (blip.temp, *blip.vision_proj.parameters(), *blip.text_proj.parameters()):
+                unused.requires_grad_(False)  # several processes wait for every gradient there is
             return DialogObjective(blip, words)
 
 
