@@ -1,18 +1,31 @@
-"""The figures in README.md are those of the committed record of a run."""
+"""The figures in the pages are those of the committed records of runs."""
 
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readme_says_what_the_recorded_run_said() -> None:
-    path = ROOT / "benchmarks" / "quickstart_table.py"
-    spec = importlib.util.spec_from_file_location("quickstart_table", path)
+def program_of(name: str) -> Any:
+    """A program in benchmarks/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
+    return program
+
+
+def test_the_benchmarks_page_says_what_the_records_say() -> None:
+    program = program_of("comparison_tables")
+    page = program.PAGE.read_text(encoding="utf-8")
+    assert program.with_tables(page, *program.records()) == page
+    assert program.BEGIN in page
+
+
+def test_the_readme_says_what_the_recorded_run_said() -> None:
+    program = program_of("quickstart_table")
     record, seeds = (
         json.loads(path.read_text(encoding="utf-8")) for path in (program.RECORD, program.SEEDS)
     )

@@ -2,12 +2,13 @@
 
 # B rows · T text tokens
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip_edge.models.blip import Blip
 from blip_edge.text import Tokenizer
 from blip_edge.training.batches import Batch
-from blip_edge.training.losses import IGNORED, lm_loss
+from blip_edge.training.losses import IGNORED
 from blip_edge.training.recipe import TrainRecipe
 
 __all__ = ["CaptionObjective", "caption_labels"]
@@ -35,6 +36,9 @@ class CaptionObjective(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         tokens = self.blip.vision_model(batch.pixel_values)
-        logits = self.blip.lm_logits(batch.first(self._first), tokens)
-        labels = caption_labels(batch, self._prompt_length)
-        return {"lm": lm_loss(logits, labels, label_smoothing=self._label_smoothing)}
+        words = caption_labels(batch, self._prompt_length)[:, 1:]
+        counted = words != IGNORED
+        # The head over all words is the widest layer: only where something is learned from it.
+        logits = self.blip.lm_logits(batch.first(self._first), tokens, F.pad(counted, (0, 1)))
+        loss = F.cross_entropy(logits, words[counted], label_smoothing=self._label_smoothing)
+        return {"lm": loss}
