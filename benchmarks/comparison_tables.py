@@ -36,8 +36,8 @@ def tables(train: dict[str, Any], load: dict[str, Any]) -> str:
         ),
         "",
         f"With the same autocast and optimiser ours is {_spread(autocast)} times as fast. The "
-        "goals were 1.1 in float32, 2 with bf16 autocast, more than 1 with the same autocast, and no "
-        "higher peak of memory.",
+        "goals were 1.1 in float32, 2 with bf16 autocast, more than 1 with the same autocast, and "
+        "no higher peak of memory.",
         "",
         f"Opening a folder of {load['settings']['bytes'] / 1e6:.0f} MB takes "
         f"{load['load']['p50_ms']:.0f} ms, reading its weights file "
