@@ -72,19 +72,15 @@ def import_(
 
 def _after_import(model: Path) -> tuple[str | Path, ...]:
     """What such a model is for."""
-    from blip_edge.cli.describe import describe
+    from blip_edge.cli.describe import ask_of, describe
 
     match describe(model)["architecture"]:
         case "BlipForPreTraining":
             return ("train", "--task", "caption", "--data", "DATA", "--init", model, "-o", "TUNED")
-        case "BlipForQuestionAnswering":
-            return ("vqa", model, "photo.jpg", "what is it?")
-        case "BlipForImageTextRetrieval":
-            return ("match", model, "photo.jpg", "a photo of a dog")
-        case "BlipForImagesAndTextClassification":
-            return ("reason", model, "left.jpg", "right.jpg", "both are dogs")
-        case _:
+        case "BlipForConditionalGeneration":
             return ("export", model, "--target", "onnx", "-o", "BUNDLE")
+        case _:
+            return ask_of(model)
 
 
 @app.command(

@@ -6,7 +6,7 @@ from typing import Any
 from blip_edge.artifact import folder_bytes, kind, read_json, read_provenance
 from blip_edge.errors import ArtifactError
 
-__all__ = ["ancestors", "describe", "parameters"]
+__all__ = ["ancestors", "ask_of", "describe", "parameters"]
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -55,6 +55,19 @@ def parameters(weights: Path) -> int:
             count *= side
         total += count
     return total
+
+
+def ask_of(folder: Path) -> tuple[str | Path, ...]:
+    """The words that ask a model or a bundle what it was made for."""
+    match describe(folder).get("architecture"):
+        case "BlipForQuestionAnswering":
+            return ("vqa", folder, "photo.jpg", "what is it?")
+        case "BlipForImageTextRetrieval":
+            return ("match", folder, "photo.jpg", "a photo of a dog")
+        case "BlipForImagesAndTextClassification":
+            return ("reason", folder, "left.jpg", "right.jpg", "both are dogs")
+        case _:
+            return ("caption", folder, "photo.jpg")
 
 
 def ancestors(folder: Path) -> list[dict[str, Any]]:

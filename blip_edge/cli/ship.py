@@ -56,6 +56,7 @@ def export(
         from blip_edge.recipe import load
 
         import_extra("torch", "train")
+        from blip_edge.cli.describe import ask_of
         from blip_edge.exporters import ExportRecipe
         from blip_edge.exporters import export as run
 
@@ -71,7 +72,7 @@ def export(
             progress=out.progress,
         )
         out.folder(output)
-        out.next("blip-edge", "caption", output, "photo.jpg")
+        out.next("blip-edge", *ask_of(output))
 
 
 @app.command(

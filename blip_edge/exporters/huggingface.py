@@ -5,6 +5,9 @@ The contrastive temperature, which its classes have no place for, travels in con
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +49,10 @@ def export_huggingface(model: Path, output: Path, *, force: bool = False) -> Pat
         save_model(draft, loaded)
         if (model / _README).is_file():
             shutil.copyfile(model / _README, draft / _README)
-        opened, report = getattr(transformers, config.architecture).from_pretrained(
-            draft, output_loading_info=True
-        )
+        with _without_bars():
+            opened, report = getattr(transformers, config.architecture).from_pretrained(
+                draft, output_loading_info=True
+            )
         _compare(loaded, opened, report, model)
         parent = {"path": str(model), "sha256": sha256_folder(model)}
         seconds = round(time.monotonic() - started, 2)
@@ -60,6 +64,19 @@ def export_huggingface(model: Path, output: Path, *, force: bool = False) -> Pat
             ),
         )
     return output
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of `transformers` off stderr, which is for us to talk on."""
+    logging: Any = import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _why_not(config: BlipConfig) -> str:

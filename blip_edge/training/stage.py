@@ -22,9 +22,10 @@ from blip_edge.errors import UsageError
 from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
-from blip_edge.training.batches import CaptionBatches
+from blip_edge.training.batches import CaptionBatches, RowBatches
 from blip_edge.training.checkpoints import Checkpoints
 from blip_edge.training.course import Course, total_steps
+from blip_edge.training.curve import Point
 from blip_edge.training.loop import fit
 from blip_edge.training.recipe import Optimisation, TrainRecipe
 from blip_edge.training.start import continued, fresh, read_towers
@@ -95,26 +96,13 @@ def train(
         else:
             model = fresh(dataset, recipe, read_towers(recipe, vision_init, text_init, progress))
         torch.manual_seed(seed + processes.rank())  # weights are the same everywhere, dropout not
-        batches = batches_of(dataset, model, recipe, seed=seed)
         if recipe.save_every:
             identity = _identity_of(recipe, seed, dataset, parents)
             checkpoints = Checkpoints(kept, identity, every=recipe.save_every, resume=resume)
             if force and not resume and leads:
                 checkpoints.clear()
-        steps = total_steps(recipe, batches.per_epoch, recipe.accumulate)
-        history = fit(
-            model.blip,
-            objective_of(model, recipe),
-            batches,
-            recipe,
-            steps=steps,
-            description=f"train {recipe.task}",
-            progress=progress,
-            course=_course(recipe, batches.per_epoch),
-            evaluate=metric_of(dataset, model, recipe),
-            eval_every=recipe.eval_every,
-            checkpoints=checkpoints,
-        )
+        batches = batches_of(dataset, model, recipe, seed=seed)
+        history = _fitted(model, dataset, batches, recipe, checkpoints, progress)
         batches.report(draft, progress)
         if leads:
             save_model(draft, model)
@@ -126,14 +114,34 @@ def train(
     return output
 
 
-def _course(recipe: TrainRecipe, per_epoch: int) -> Course:
-    return Course(
-        accumulate=recipe.accumulate,
-        ema=recipe.ema,
-        schedule=recipe.schedule,
-        per_epoch=per_epoch,
-        decay=recipe.decay,
-        recompute=recipe.recompute,
+def _fitted(
+    model: Model,
+    dataset: Dataset,
+    batches: RowBatches[Any, Any],
+    recipe: TrainRecipe,
+    checkpoints: Checkpoints | None,
+    progress: Progress,
+) -> list[Point]:
+    """Train `model` in place as the recipe says, and return points of the loss curve."""
+    return fit(
+        model.blip,
+        objective_of(model, recipe),
+        batches,
+        recipe,
+        steps=total_steps(recipe, batches.per_epoch, recipe.accumulate),
+        description=f"train {recipe.task}",
+        progress=progress,
+        course=Course(
+            accumulate=recipe.accumulate,
+            ema=recipe.ema,
+            schedule=recipe.schedule,
+            per_epoch=batches.per_epoch,
+            decay=recipe.decay,
+            recompute=recipe.recompute,
+        ),
+        evaluate=metric_of(dataset, model, recipe),
+        eval_every=recipe.eval_every,
+        checkpoints=checkpoints,
     )
 
 

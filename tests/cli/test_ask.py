@@ -180,3 +180,13 @@ def test_settings_that_do_not_go_together_are_refused(
     code, out, err = run("caption", model, picture, *flags)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
+
+
+def test_what_was_exported_for_transformers_says_how_to_ask_it(
+    run: Run, matcher: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    code, _, err = run("export", matcher, "--target", "huggingface", "-o", tmp_path / "theirs")
+    assert code == 0
+    assert err.splitlines()[-1].startswith("next: blip-edge match ")
+    assert "Loading weights" not in err
