@@ -244,9 +244,9 @@ def test_what_cannot_be_scored(said: Candidates, meant: References, complaint: s
 
 def test_parity_with_the_fields_own_scorers() -> None:
     pytest.importorskip("pycocoevalcap", reason="the field's scorers are not installed")
-    from pycocoevalcap.bleu.bleu import Bleu  # type: ignore[import-not-found, unused-ignore]
-    from pycocoevalcap.cider.cider import Cider  # type: ignore[import-not-found, unused-ignore]
-    from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-not-found, unused-ignore]
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
 
     meant = {
         0: ["a red dog runs on the mat", "the dog runs", "a dog on a mat in the sun"],
