@@ -17,7 +17,8 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -29,15 +30,34 @@ from PIL import Image
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.preprocess import MAX_PIXELS
 
-__all__ = ["DamagedShard", "Pair", "Sample", "Shards", "expand", "read_shard"]
+__all__ = [
+    "Damage",
+    "DamagedShard",
+    "Pair",
+    "Sample",
+    "Shards",
+    "captions_in",
+    "count_samples",
+    "expand",
+    "read_shard",
+]
 
 T = TypeVar("T")
 
+_TEXTS = ("json", "txt")
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _NO_TAR = (tarfile.TarError, EOFError, OSError, zlib.error)
 
 
-class DamagedShard(ArtifactError):
+class Damage(ArtifactError):
+    """A sample that cannot be read; `where` names it."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class DamagedShard(Damage):
     """A tar that cannot be read, or not to its end."""
 
 
@@ -49,6 +69,11 @@ class _Picture:
     key: str
     data: bytes
     """The picture's file."""
+
+    @property
+    def where(self) -> str:
+        """The shard's path and the key in it."""
+        return f"{self.shard}/{self.key}"
 
     def image(self) -> Image.Image:
         """The picture, decoded, as RGB.
@@ -84,18 +109,13 @@ class Shards:
     number is e modulo 5."""
     shuffle: int = 1000
     """Pairs that are held to draw the next one from."""
-    resampled: bool = False
-    """Draw shards with replacement and without end, so that any number of processes keep pace."""
-    rank: int = 0
-    """Which of `processes` this one is."""
-    processes: int = 1
 
     @classmethod
     def open(cls, names: Iterable[str | Path], **options: Any) -> Self:
         """Shards by their names, in which braces are expanded.
 
         Raises:
-            ArtifactError: a shard is missing, or they do not divide among the processes.
+            ArtifactError: a shard is missing.
             UsageError: an option makes no sense.
         """
         return cls(paths=tuple(expand(names)), **options)
@@ -103,36 +123,59 @@ class Shards:
     def __post_init__(self) -> None:
         if not 1 <= self.parts <= len(self.paths):
             raise UsageError(f"{len(self.paths)} shards cannot be read in {self.parts} parts")
-        if not 0 <= self.rank < self.processes or self.shuffle < 1:
-            raise UsageError(f"no rank {self.rank} of {self.processes}, or shuffle below 1")
-        uneven = [e for e in range(self.parts) if len(self._part(e)) % self.processes]
-        if uneven and not self.resampled:
-            raise ArtifactError(
-                f"the {len(self._part(uneven[0]))} shards of epoch {uneven[0]} do not divide among "
-                f"{self.processes} processes; read them resampled, or give another number"
-            )
+        if self.shuffle < 1:
+            raise UsageError(f"shuffle must be at least 1, got {self.shuffle}")
 
-    def pairs(self, epoch: int) -> Iterator[Pair | ArtifactError]:
+    def pairs(self, epoch: int) -> Iterator[Pair | Damage]:
         """The pairs of an epoch; the same seed and epoch give the same ones in the same order."""
-        rng = Random(f"{self.seed}/{epoch}/{self.rank}")
-        found = (
-            sample if isinstance(sample, ArtifactError) else self._chosen(sample, epoch)
-            for path in self._order(epoch)
-            for sample in read_shard(path)
-        )
-        return _shuffled(found, self.shuffle, rng)
+        found = (sample for path in self._order(epoch) for sample in read_shard(path))
+        return self._drawn(found, epoch, f"{self.seed}/{epoch}")
 
-    def _part(self, epoch: int) -> tuple[Path, ...]:
-        return self.paths[epoch % self.parts :: self.parts]
+    def share(
+        self, epoch: int, counts: Mapping[Path, int], *, rank: int, world: int
+    ) -> Iterator[Pair | Damage]:
+        """The pairs of an epoch as process `rank` of `world` reads them, without end.
 
-    def _order(self, epoch: int) -> Iterator[Path]:
-        part = list(self._part(epoch))
-        if self.resampled:
-            drawn = Random(f"{self.seed}/{epoch}/{self.rank}/shards")
-            return (drawn.choice(part) for _ in itertools.count())
-        # The same order in all processes, of which each takes its share.
+        All processes follow one order of all samples. Each begins where the share of the one
+        before it ends, in the middle of a shard if need be; shares are equal but for one sample.
+        Who wants more goes on into the next share. So any number of processes read any number of
+        unequal shards, and none runs out before the others.
+
+        Args:
+            epoch: from 0 on.
+            counts: of every shard, as `count_samples` finds them; one of them is not 0.
+            rank: which process this is, from 0 on.
+            world: how many there are.
+        """
+        order = self._order(epoch)
+        total = sum(counts[path] for path in order)
+        start, end = (total * place // world for place in (rank, rank + 1))
+        endless = _from(order, counts, start)
+        for number in itertools.count():
+            # A share by itself: a share is read to its last sample before any is read again.
+            some = itertools.islice(endless, max(1, end - start))
+            yield from self._drawn(some, epoch, f"{self.seed}/{epoch}/{rank}/{number}")
+
+    def digest(self) -> str:
+        """One sha256 over the shards' names and sizes, and what decides their order."""
+        digest = sha256(f"{self.seed}/{self.parts}/{self.shuffle}\n".encode())
+        for path in self.paths:
+            digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+    def _order(self, epoch: int) -> list[Path]:
+        part = list(self.paths[epoch % self.parts :: self.parts])
         Random(f"{self.seed}/{epoch}").shuffle(part)
-        return iter(part[self.rank :: self.processes])
+        return part
+
+    def _drawn(
+        self, found: Iterator[Sample | Damage], epoch: int, key: str
+    ) -> Iterator[Pair | Damage]:
+        pairs = (
+            sample if isinstance(sample, Damage) else self._chosen(sample, epoch)
+            for sample in found
+        )
+        return _shuffled(pairs, self.shuffle, Random(key))
 
     def _chosen(self, sample: Sample, epoch: int) -> Pair:
         """The pair that a sample is in this epoch, whichever samples stand before it."""
@@ -172,16 +215,61 @@ def _braces(text: str) -> Iterator[str]:
         yield from _braces(f"{text[: match.start()]}{word}{text[match.end() :]}")
 
 
-def read_shard(path: Path) -> Iterator[Sample | ArtifactError]:
-    """The samples of one tar in their order, then what is wrong with the tar as a whole."""
+def _from(
+    order: Sequence[Path], counts: Mapping[Path, int], start: int
+) -> Iterator[Sample | Damage]:
+    """Samples of all shards in turn without end, from number `start` on."""
+    for path in itertools.cycle(order):
+        if start and start >= counts[path]:
+            start -= counts[path]
+            continue
+        yield from read_shard(path, skip=start)
+        start = 0
+
+
+def read_shard(path: Path, *, skip: int = 0) -> Iterator[Sample | Damage]:
+    """The samples of one tar in their order, then what is wrong with the tar as a whole.
+
+    The first `skip` samples are passed over, their pictures unread.
+    """
     try:
         with tarfile.open(path, "r:*") as archive:
-            for key, files in itertools.groupby(_files(archive), key=lambda file: file[0]):
+            keyed = itertools.groupby(_files(archive), key=lambda file: file[0])
+            for key, files in itertools.islice(keyed, skip, None):
                 yield _sample(path, key, [(member, ending) for _, member, ending in files], archive)
             _check_end(archive)
     except _NO_TAR as error:
         reason = str(error) or type(error).__name__
-        yield DamagedShard(f"{path} is damaged or truncated: {reason}")
+        yield DamagedShard(str(path), f"{path} is damaged or truncated: {reason}")
+
+
+def count_samples(path: Path) -> int:
+    """How many things `read_shard` yields, of a damaged tar too, without reading pictures."""
+    found, last = 0, None
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for key, _, _ in _files(archive):
+                found, last = found + (key != last), key
+            try:
+                _check_end(archive)
+            except _NO_TAR:
+                found += 1  # what is wrong comes after all samples
+    except _NO_TAR:
+        return max(found, 1)  # what is wrong comes in the place of the last sample
+    return found
+
+
+def captions_in(path: Path) -> Iterator[str]:
+    """Every caption of a tar, its pictures unread; what is damaged is passed over."""
+    with suppress(*_NO_TAR), tarfile.open(path, "r:*") as archive:
+        for _, files in itertools.groupby(_files(archive), key=lambda file: file[0]):
+            texts = {
+                ending: _read(archive, member)
+                for _, member, ending in files
+                if ending in _TEXTS and _why_not(member) is None
+            }
+            with suppress(ValueError):
+                yield from _captions(texts)
 
 
 def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo, str]]:
@@ -195,26 +283,38 @@ def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo, str
 
 def _sample(
     path: Path, key: str, files: Sequence[tuple[tarfile.TarInfo, str]], archive: tarfile.TarFile
-) -> Sample | ArtifactError:
+) -> Sample | Damage:
+    def damage(what: str) -> Damage:
+        return Damage(f"{path}/{key}", f"{path}: {what}")
+
     data: bytes | None = None
     texts: dict[str, bytes] = {}
     for member, ending in files:
-        climbs = member.name.startswith("/") or ".." in PurePosixPath(member.name).parts
-        if climbs or not member.isfile():
-            what = "leaves the folder" if climbs else "is a link"
-            return ArtifactError(f"{path}: the member {member.name!r} {what}; it is not followed")
-        file = archive.extractfile(member)
-        assert file is not None  # it is a file
+        if why := _why_not(member):
+            return damage(f"the member {member.name!r} {why}; it is not followed")
         if ending in _PICTURES:
-            data = file.read()
-        elif ending in ("json", "txt"):
-            texts[ending] = file.read()
+            data = _read(archive, member)
+        elif ending in _TEXTS:
+            texts[ending] = _read(archive, member)
     if data is None:
-        return ArtifactError(f"{path}: {key} has no picture ({', '.join(_PICTURES)})")
+        return damage(f"{key} has no picture ({', '.join(_PICTURES)})")
     try:
         return Sample(path, key, data, _captions(texts))
     except ValueError as error:  # JSON's and Unicode's errors too
-        return ArtifactError(f"{path}: {key} {error}")
+        return damage(f"{key} {error}")
+
+
+def _why_not(member: tarfile.TarInfo) -> str | None:
+    """Why a member is not read."""
+    if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+        return "leaves the folder"
+    return None if member.isfile() else "is a link"
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None  # it is a file
+    return file.read()
 
 
 def _captions(texts: dict[str, bytes]) -> tuple[str, ...]:

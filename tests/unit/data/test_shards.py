@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blip_edge.data.shards import Pair, Sample, Shards, _shuffled, expand, read_shard
+from blip_edge.data.shards import (
+    Pair,
+    Sample,
+    Shards,
+    _shuffled,
+    captions_in,
+    count_samples,
+    expand,
+    read_shard,
+)
 from blip_edge.errors import ArtifactError, UsageError
 
 Members = Iterable[tuple[str, bytes]]
@@ -87,6 +96,8 @@ def test_samples_are_files_with_one_key(write: Write) -> None:
         ("3", ("un café",)),
     ]
     assert found[0].image().size == (4, 4)
+    assert count_samples(path) == 3
+    assert list(captions_in(path)) == ["a cat", "a dog", "a hound", "un café"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +118,8 @@ def test_bad_samples_are_named_and_the_next_is_read(
     path = write("a.tar", [*members, *sample("2", {"caption": "good"})])
     error, good = read_shard(path)
     assert isinstance(error, ArtifactError)
+    assert count_samples(path) == 2
+    assert list(captions_in(path))[-1] == "good"
     assert str(error).startswith(f"{path}: ")
     assert complaint in str(error)
     assert isinstance(good, Sample)
@@ -135,6 +148,7 @@ def test_a_tar_cut_anywhere_is_named(write: Write) -> None:
     for length in [*range(0, end, 256), end, -(-end // 512) * 512]:
         path.write_bytes(whole[:length])
         *samples, last = read_shard(path)
+        assert count_samples(path) == len(samples) + 1, length
         assert isinstance(last, ArtifactError), length
         assert "a.tar is damaged or truncated" in str(last)
         assert len(samples) <= 2
@@ -195,27 +209,38 @@ def test_a_fifth_of_the_shards_an_epoch(ten: str) -> None:
     assert read[5] == read[0]
 
 
-def test_processes_share_an_epoch(ten: str) -> None:
-    read = [
-        Counter(p.key for p in pairs(Shards.open([ten], rank=rank, processes=5).pairs(2)))
-        for rank in range(5)
-    ]
-    assert {counts.total() for counts in read} == {6}
-    assert len(sum(read, Counter())) == 30
+@pytest.mark.parametrize("world", [1, 2, 3, 7, 40])
+def test_processes_share_unequal_shards_equally(write: Write, tmp_path: Path, world: int) -> None:
+    for shard, size in enumerate([1, 9, 4, 0]):
+        keys = (f"{shard}{number}" for number in range(size))
+        write(f"{shard}.tar", [m for key in keys for m in sample(key, {"caption": key})])
+    shards = Shards.open([tmp_path / "{0..3}.tar"], shuffle=5)
+    counts = {path: count_samples(path) for path in shards.paths}
+    assert list(counts.values()) == [1, 9, 4, 0]
+    bounds = [14 * rank // world for rank in range(world + 1)]
+    read = []
+    for rank in range(world):
+        endless = shards.share(3, counts, rank=rank, world=world)
+        read.append(pairs(islice(endless, bounds[rank + 1] - bounds[rank])))
+        # Whoever wants more gets the next share, and in the end everything again.
+        more = pairs(islice(endless, 3 * 14))
+        assert len({pair.key for pair in more}) == 14
+    assert len({pair.key for share in read for pair in share}) == 14
 
 
-def test_shards_that_do_not_divide_are_refused_unless_resampled(ten: str) -> None:
-    with pytest.raises(ArtifactError, match=r"10 shards of epoch 0 do not divide among 4 proc"):
-        Shards.open([ten], processes=4)
-    endless = Shards.open([ten], processes=4, rank=3, resampled=True, shuffle=5)
-    drawn = pairs(islice(endless.pairs(0), 300))
-    assert drawn == pairs(islice(endless.pairs(0), 300))
-    assert len({pair.shard for pair in drawn}) == 10
-    other = Shards.open([ten], processes=4, rank=2, resampled=True, shuffle=5)
-    assert drawn != pairs(islice(other.pairs(0), 300))
+def test_a_share_is_another_one_in_every_epoch_and_the_same_again(ten: str) -> None:
+    shards = Shards.open([ten], seed=4)
+    counts = dict.fromkeys(shards.paths, 3)
+
+    def keys(epoch: int) -> list[str]:
+        share = shards.share(epoch, counts, rank=1, world=3)
+        return [pair.key for pair in pairs(islice(share, 10))]
+
+    assert keys(0) == keys(0)
+    assert set(keys(0)) != set(keys(1))
 
 
-@pytest.mark.parametrize("options", [{"parts": 11}, {"parts": 0}, {"rank": 1}, {"shuffle": 0}])
+@pytest.mark.parametrize("options", [{"parts": 11}, {"parts": 0}, {"shuffle": 0}])
 def test_options_that_make_no_sense(ten: str, options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         Shards.open([ten], **options)
