@@ -89,10 +89,18 @@ def _after_import(model: Path) -> tuple[str | Path, ...]:
         "blip-edge train --data data/shapes --recipe shapes-caption -o models/teacher",
         "blip-edge train --task caption --data data/coco --init models/base -o models/tuned",
         "blip-edge train --data data/coco --vision-init vit.pth --text-init bert -o models/new",
+        "blip-edge train --task pretrain --data data/coco --web 'laion-{00000..11499}.tar' -o new",
     ),
 )
 def train(
-    data: options.Data,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="DATA|TARS",
+            help="A dataset folder, or WebDataset tars as for --web.",
+        ),
+    ],
     output: options.Output,
     task: Annotated[
         Literal["pretrain", "caption", "retrieval", "vqa", "nlvr2", "visdial"] | None,
@@ -100,6 +108,15 @@ def train(
     ] = None,
     init: Annotated[
         Path | None, typer.Option("--init", metavar="MODEL", help="A model to start from.")
+    ] = None,
+    web: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--web",
+            metavar="TARS",
+            help="WebDataset tars to read pairs from too, such as 'web-{0000..0127}.tar'; can be "
+            "repeated.",
+        ),
     ] = None,
     vision_init: Annotated[
         Path | None,
@@ -147,6 +164,7 @@ def train(
             data,
             output,
             how,
+            web=web or (),
             init=init,
             vision_init=vision_init,
             text_init=text_init,

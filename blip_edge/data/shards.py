@@ -97,6 +97,11 @@ class Pair(_Picture):
 
     caption: str
 
+    @property
+    def number(self) -> int:
+        """Of 63 bits: the same for a sample wherever its shard stands; others have others."""
+        return _digits(f"{self.shard.name}/{self.key}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shards:
@@ -179,8 +184,7 @@ class Shards:
 
     def _chosen(self, sample: Sample, epoch: int) -> Pair:
         """The pair that a sample is in this epoch, whichever samples stand before it."""
-        key = f"{self.seed}/{epoch}/{sample.shard.name}/{sample.key}"
-        number = int.from_bytes(sha256(key.encode()).digest()[:8], "big")
+        number = _digits(f"{self.seed}/{epoch}/{sample.shard.name}/{sample.key}")
         caption = sample.captions[number % len(sample.captions)]
         return Pair(sample.shard, sample.key, sample.data, caption)
 
@@ -355,6 +359,11 @@ def _check_end(archive: tarfile.TarFile) -> None:
     block = archive.fileobj.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE or any(block):
         raise tarfile.ReadError("it does not end as a tar does")
+
+
+def _digits(text: str) -> int:
+    """63 bits that are the text's own."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _shuffled(items: Iterator[T], size: int, rng: Random) -> Iterator[T]:

@@ -62,6 +62,9 @@ class TrainRecipe(Optimisation):
     """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted; retrieval: ITC + ITM with
     all texts of a picture; vqa: LM on answers; nlvr2: true or false of two pictures; visdial: ITM
     on answers in a dialog."""
+    web_parts: int = 1
+    """An epoch reads every so manieth of the tars (--web), another one each time: BLIP's a fifth of
+    LAION, so 5."""
     image_size: int = 0
     """Side of the square that pictures are squashed to; 0 takes the model's own, and 384 for one
     that starts from nothing."""
@@ -148,6 +151,8 @@ class TrainRecipe(Optimisation):
         _shares(self, *shares, "drop_path")
         if min(self.save_every, self.eval_every, self.workers, self.augment_ops) < 0:
             raise UsageError("save_every, eval_every, workers and augment_ops must not be negative")
+        if self.web_parts < 1:
+            raise UsageError(f"web_parts must be at least 1, got {self.web_parts}")
         if self.negatives < 1 or self.eval_items < 1:
             raise UsageError("negatives and eval_items must be at least 1")
         if self.eval_every and self.task == "pretrain":

@@ -1,6 +1,7 @@
 """`train`: a data set, and perhaps a model to start from, to a MODEL folder."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,8 @@ from blip_edge.training.course import Course, total_steps
 from blip_edge.training.curve import Point
 from blip_edge.training.loop import fit
 from blip_edge.training.recipe import Optimisation, TrainRecipe
-from blip_edge.training.start import continued, fresh, read_towers
+from blip_edge.training.source import Source
+from blip_edge.training.start import Start
 from blip_edge.training.tasks import batches_of, metric_of, objective_of
 
 __all__ = ["batches_for", "provenance", "train"]
@@ -38,10 +40,11 @@ _MAX_TOKENS = 40
 
 
 def train(
-    data: Path,
+    data: Path | str,
     output: Path,
     recipe: TrainRecipe,
     *,
+    web: Sequence[str] = (),
     init: Path | None = None,
     vision_init: Path | None = None,
     text_init: Path | None = None,
@@ -56,10 +59,12 @@ def train(
     time, and the first one writes.
 
     Args:
-        data: a dataset folder.
+        data: a dataset folder; or, where pairs are learned from, the names of WebDataset tars.
         output: the MODEL folder to write; checkpoints are kept beside it, in `OUT.checkpoints`,
             until it is there.
         recipe: task, sizes and how long.
+        web: names of tars whose pairs are learned from beside the folder's; `{000..127}` in a name
+            stands for numbers.
         init: a MODEL whose weights, sizes and vocabulary are taken; parts that it has and the task
             does not need are left behind, and parts that the task needs must be in it.
         vision_init: a file with a pretrained ViT, instead of a fresh image tower.
@@ -71,13 +76,13 @@ def train(
         progress: is told what towers leave behind and what is fresh, and how far training is.
 
     Raises:
-        UsageError: `init` together with a tower; a run of another recipe to resume.
+        UsageError: `init` together with a tower; a run of another recipe to resume; tars for a task
+            that reads no pairs.
         ArtifactError: `data` or what is started from is not what it should be, or too many pictures
             are damaged.
     """
     started = time.monotonic()
-    if init is not None and (vision_init is not None or text_init is not None):
-        raise UsageError("--init is a whole model; give it or towers (--vision-init, --text-init)")
+    start = Start(init, vision_init, text_init)
     if resume and output.exists():
         _require_same(output, {**asdict(recipe), "seed": seed})
         progress.say(f"{output} is finished")
@@ -85,28 +90,20 @@ def train(
     processes.begin()
     leads = processes.rank() == 0
     progress = progress if leads else SILENT
-    kept = output.with_name(f"{output.name}.checkpoints")
     parents = [init, vision_init, text_init]
-    checkpoints: Checkpoints | None = None
     with writing(output, force=force) if leads else nullcontext(output) as draft:
         torch.manual_seed(seed)
-        dataset = Dataset.open(data)
-        if init is not None:
-            model = continued(init, recipe, progress)
-        else:
-            model = fresh(dataset, recipe, read_towers(recipe, vision_init, text_init, progress))
+        source = Source.open(data, web, recipe, seed=seed, progress=progress)
+        model = start.model(source.texts(), recipe, progress)
         torch.manual_seed(seed + processes.rank())  # weights are the same everywhere, dropout not
-        if recipe.save_every:
-            identity = _identity_of(recipe, seed, dataset, parents)
-            checkpoints = Checkpoints(kept, identity, every=recipe.save_every, resume=resume)
-            if force and not resume and leads:
-                checkpoints.clear()
-        batches = batches_of(dataset, model, recipe, seed=seed)
-        history = _fitted(model, dataset, batches, recipe, checkpoints, progress)
+        identity = _identity_of(recipe, seed, source, parents)
+        checkpoints = _checkpoints(output, recipe, identity, resume=resume, forget=force and leads)
+        batches = batches_of(source, model, recipe, seed=seed)
+        history = _fitted(model, source.dataset, batches, recipe, checkpoints, progress)
         batches.report(draft, progress)
         if leads:
             save_model(draft, model)
-            made = provenance("train", recipe, dataset, parents, started, history, seed=seed)
+            made = provenance("train", recipe, source, parents, started, history, seed=seed)
             write_provenance(draft, made)
     if checkpoints is not None and leads:
         checkpoints.clear()
@@ -116,7 +113,7 @@ def train(
 
 def _fitted(
     model: Model,
-    dataset: Dataset,
+    dataset: Dataset | None,
     batches: RowBatches[Any, Any],
     recipe: TrainRecipe,
     checkpoints: Checkpoints | None,
@@ -145,12 +142,25 @@ def _fitted(
     )
 
 
+def _checkpoints(
+    output: Path, recipe: TrainRecipe, identity: dict[str, Any], *, resume: bool, forget: bool
+) -> Checkpoints | None:
+    """Where the run's snapshots are kept, if any are; with `forget` a killed run's are deleted."""
+    if not recipe.save_every:
+        return None
+    folder = output.with_name(f"{output.name}.checkpoints")
+    kept = Checkpoints(folder, identity, every=recipe.save_every, resume=resume)
+    if forget and not resume:
+        kept.clear()
+    return kept
+
+
 def _identity_of(
-    recipe: TrainRecipe, seed: int, dataset: Dataset, parents: list[Path | None]
+    recipe: TrainRecipe, seed: int, source: Source, parents: list[Path | None]
 ) -> dict[str, Any]:
     """What makes a run this one."""
     digests = [None if parent is None else _digest(parent) for parent in parents]
-    return {**asdict(recipe), "seed": seed, "data": dataset.digest(), "parents": digests}
+    return {**asdict(recipe), "seed": seed, "data": source.digest(), "parents": digests}
 
 
 def _require_same(output: Path, asked: dict[str, Any]) -> None:
@@ -185,7 +195,7 @@ def batches_for(
 def provenance(
     verb: str,
     recipe: Any,
-    dataset: Dataset | None,
+    data: Dataset | Source | None,
     parents: list[Path | None],
     started: float,
     history: list[dict[str, float]],
@@ -197,7 +207,7 @@ def provenance(
         verb=verb,
         recipe={**asdict(recipe), "seed": seed},
         parents=[{"path": str(p), "sha256": _digest(p)} for p in parents if p is not None],
-        data=None if dataset is None else _identity(dataset),
+        data=None if data is None else _source(data).identity(),
         version=__version__,
         seconds=round(time.monotonic() - started, 2),
         history=history,
@@ -208,8 +218,5 @@ def _digest(parent: Path) -> str:
     return sha256_folder(parent) if parent.is_dir() else sha256_file(parent)
 
 
-def _identity(dataset: Dataset) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": dataset.name, "sha256": dataset.digest()}
-    if dataset.has("caption_train.json"):
-        found["items"] = len(dataset.captions("train"))
-    return found
+def _source(data: Dataset | Source) -> Source:
+    return data if isinstance(data, Source) else Source(data)

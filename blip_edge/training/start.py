@@ -1,11 +1,10 @@
 """What training starts from: nothing, pretrained towers, or a whole model."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blip_edge.data.dataset import Dataset
-from blip_edge.data.texts import training_texts
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.generation import Generation
 from blip_edge.models.blip import build
 from blip_edge.models.config import ARCHITECTURES, BlipConfig, TextConfig, VisionConfig
@@ -20,23 +19,56 @@ from blip_edge.text import Tokenizer
 from blip_edge.training.recipe import TrainRecipe
 from blip_edge.training.transfer import transfer
 
-__all__ = ["Towers", "continued", "fresh", "read_towers"]
+__all__ = ["Start"]
 
 _IMAGE_SIZE = 384
 """BLIP tunes at so many pixels (paper, section 4.1)."""
 
 
 @dataclass(frozen=True)
-class Towers:
+class Start:
+    """Folders and files that a run starts from; None where there is none.
+
+    Raises:
+        UsageError: a whole model together with a tower.
+    """
+
+    init: Path | None = None
+    """A MODEL."""
+    vision: Path | None = None
+    """A pretrained ViT."""
+    text: Path | None = None
+    """A folder with a pretrained BERT and its vocabulary."""
+
+    def __post_init__(self) -> None:
+        if self.init is not None and (self.vision is not None or self.text is not None):
+            raise UsageError(
+                "--init is a whole model; give it or towers (--vision-init, --text-init)"
+            )
+
+    def model(self, texts: Iterable[str], recipe: TrainRecipe, progress: Progress) -> Model:
+        """The model to train, for the recipe's task; `texts` are read if it needs a vocabulary.
+
+        Raises:
+            UsageError: the recipe's image size is no multiple of the patch size.
+            ArtifactError: what is started from is missing, damaged, or not what the task needs.
+        """
+        if self.init is not None:
+            return _continued(self.init, recipe, progress)
+        return _fresh(texts, recipe, _read_towers(recipe, self.vision, self.text, progress))
+
+
+@dataclass(frozen=True)
+class _Towers:
     """Pretrained parts of a new model; None where it starts from nothing."""
 
     image: ImageTower | None = None
     text: TextTower | None = None
 
 
-def read_towers(
+def _read_towers(
     recipe: TrainRecipe, image: Path | None, text: Path | None, progress: Progress
-) -> Towers:
+) -> _Towers:
     """The ViT in the file `image` and the BERT in the folder `text`, where they are given.
 
     What stays behind of them, and what the task needs beside them, is said.
@@ -45,7 +77,7 @@ def read_towers(
         UsageError: the recipe's image size is no multiple of the ViT's patch size.
         ArtifactError: they are missing, damaged, or cannot be BLIP's towers.
     """
-    towers = Towers(
+    towers = _Towers(
         None if image is None else read_image_tower(image, image_size=recipe.image_size),
         None if text is None else read_text_tower(text),
     )
@@ -60,7 +92,7 @@ def read_towers(
     return towers
 
 
-def _new_parts(towers: Towers, recipe: TrainRecipe) -> list[str]:
+def _new_parts(towers: _Towers, recipe: TrainRecipe) -> list[str]:
     """What `towers` do not bring of what the task needs; nothing when all is new anyway."""
     parts = BlipConfig(architecture=ARCHITECTURES[recipe.task]).parts
     text = towers.text
@@ -77,17 +109,17 @@ def _new_parts(towers: Towers, recipe: TrainRecipe) -> list[str]:
     return [what for what, is_new in found.items() if is_new]
 
 
-def fresh(dataset: Dataset, recipe: TrainRecipe, towers: Towers) -> Model:
+def _fresh(texts: Iterable[str], recipe: TrainRecipe, towers: _Towers) -> Model:
     """A new model for the recipe's task around `towers`.
 
     Sizes are the towers' and else the recipe's; the vocabulary is the text tower's, or else learned
-    from the training captions.
+    from `texts`.
 
     Raises:
         ArtifactError: a tower's weights are not those of its sizes.
     """
     image, text = towers.image, towers.text
-    tokenizer = _learned(dataset, recipe) if text is None else text.words
+    tokenizer = _learned(texts, recipe) if text is None else text.words
     vision = _vision(recipe) if image is None else image.config
     vision = replace(vision, drop_path_rate=recipe.drop_path)
     words = _text(recipe, tokenizer) if text is None else text.config
@@ -109,8 +141,8 @@ def fresh(dataset: Dataset, recipe: TrainRecipe, towers: Towers) -> Model:
     return Model(blip, tokenizer, Preprocess(size=vision.image_size), _search(tokenizer, recipe))
 
 
-def _learned(dataset: Dataset, recipe: TrainRecipe) -> Tokenizer:
-    return Tokenizer.train([*training_texts(dataset), recipe.prompt], recipe.vocab_size)
+def _learned(texts: Iterable[str], recipe: TrainRecipe) -> Tokenizer:
+    return Tokenizer.train([*texts, recipe.prompt], recipe.vocab_size)
 
 
 def _vision(recipe: TrainRecipe) -> VisionConfig:
@@ -138,7 +170,7 @@ def _text(recipe: TrainRecipe, tokenizer: Tokenizer) -> TextConfig:
     )
 
 
-def continued(folder: Path, recipe: TrainRecipe, progress: Progress) -> Model:
+def _continued(folder: Path, recipe: TrainRecipe, progress: Progress) -> Model:
     """The model in `folder` with the parts that the task needs, at the recipe's picture size.
 
     What it cannot give starts fresh and is said; see `transfer`.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from blip_edge.data.dataset import Dataset
+from blip_edge.data.rows import CaptionRow
 from blip_edge.errors import ArtifactError
 from blip_edge.evaluation import EvalSettings, evaluate_loaded
 from blip_edge.models.folder import Model
@@ -28,6 +29,7 @@ from blip_edge.training.objectives import (
     VqaObjective,
 )
 from blip_edge.training.recipe import TrainRecipe
+from blip_edge.training.source import Source
 
 __all__ = ["batches_of", "metric_of", "objective_of"]
 
@@ -76,23 +78,17 @@ def objective_of(model: Model, recipe: TrainRecipe) -> Objective:
 
 
 def batches_of(
-    dataset: Dataset, model: Model, recipe: TrainRecipe, *, seed: int
+    source: Source, model: Model, recipe: TrainRecipe, *, seed: int
 ) -> RowBatches[Any, Any]:
     """The training rows of the recipe's task, as `model` reads them."""
+    if recipe.task in ("pretrain", "caption", "retrieval"):
+        return _pairs_of(source, model, recipe, seed)
+    assert source.dataset is not None  # shards hold pairs only
+    dataset = source.dataset
     words, pixels = model.tokenizer, model.preprocess
     room = model.config.text_config.max_position_embeddings
     feeding = _feeding(recipe, seed)
     match recipe.task:
-        case "pretrain" | "caption" | "retrieval":
-            captions = recipe.task == "caption"
-            rows = dataset.retrieval if recipe.task == "retrieval" else dataset.captions
-            return CaptionBatches(
-                *(dataset, rows("train"), words, pixels),
-                prompt=recipe.prompt if captions else "",
-                max_words=recipe.max_words,
-                max_length=min(_CAPTION_TOKENS if captions else _TEXT_TOKENS, room),
-                **feeding,
-            )
         case "vqa":
             questions = [
                 row
@@ -113,13 +109,30 @@ def batches_of(
                 max_length=room,
                 **feeding,
             )
-        case "visdial":
+        case _:
             return DialogBatches(
                 *(dataset, dataset.dialogs("train"), words, pixels),
                 negatives=recipe.negatives,
                 max_length=min(256, room),
                 **feeding,
             )
+
+
+def _pairs_of(source: Source, model: Model, recipe: TrainRecipe, seed: int) -> CaptionBatches:
+    rows: list[CaptionRow] = []
+    if source.dataset is not None:
+        read = source.dataset.retrieval if recipe.task == "retrieval" else source.dataset.captions
+        rows = read("train")
+    captions = recipe.task == "caption"
+    room = model.config.text_config.max_position_embeddings
+    return CaptionBatches(
+        *(source.dataset, rows, model.tokenizer, model.preprocess),
+        prompt=recipe.prompt if captions else "",
+        max_words=recipe.max_words,
+        max_length=min(_CAPTION_TOKENS if captions else _TEXT_TOKENS, room),
+        web=source.web,
+        **_feeding(recipe, seed),
+    )
 
 
 def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
@@ -141,9 +154,11 @@ def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
     }
 
 
-def metric_of(dataset: Dataset, model: Model, recipe: TrainRecipe) -> Callable[[], float] | None:
+def metric_of(
+    dataset: Dataset | None, model: Model, recipe: TrainRecipe
+) -> Callable[[], float] | None:
     """The task's metric of `model` as it is when called, on the val split; more is better."""
-    if not recipe.eval_every:
+    if not recipe.eval_every or dataset is None:
         return None
     split, names = _CHOSEN_BY[recipe.task]
     how = EvalSettings(limit=recipe.eval_items, max_bad=recipe.max_bad)

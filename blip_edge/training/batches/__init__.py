@@ -12,6 +12,7 @@ from blip_edge.training.batches.step import (
     VqaBatch,
     started,
 )
+from blip_edge.training.batches.stream import Web
 from blip_edge.training.batches.vqa import VqaBatches
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Step",
     "VqaBatch",
     "VqaBatches",
+    "Web",
     "started",
 ]

@@ -7,11 +7,13 @@ import torch
 
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import CaptionRow
+from blip_edge.data.shards import Pair
 from blip_edge.preprocess import Preprocess
 from blip_edge.text import Tokenizer, clean_caption
 from blip_edge.training.batches.rows import Example, Feeding, RowBatches
 from blip_edge.training.batches.skipping import LeftOut
 from blip_edge.training.batches.step import Batch
+from blip_edge.training.batches.stream import Stream, Web
 
 __all__ = ["CaptionBatches"]
 
@@ -19,22 +21,25 @@ __all__ = ["CaptionBatches"]
 class _Captioned(NamedTuple):
     image: str
     text: str
+    number: int
+    """Of the picture."""
 
 
 class CaptionBatches(RowBatches[_Captioned, Batch]):
     """Batches of (picture, caption) rows.
 
-    A caption that is empty once it is cleaned is learned as its prompt alone, and then its end.
-    Without a prompt nothing would be left of it: the row is left out and listed.
+    A row whose caption is empty once it is cleaned is left out and listed: of a prompt alone only
+    silence could be learned.
 
     Args:
-        data: where the pictures are.
+        data: where the pictures of `rows` are; None if there are none.
         rows: the first caption of each is taken.
         tokenizer: the model's.
         preprocess: the model's.
         prompt: words that every caption starts from.
         max_words: words of a caption that are kept.
         max_length: tokens that are kept, the prompt's included.
+        web: shards with more pairs.
         feeding: see `Feeding`.
 
     Raises:
@@ -43,7 +48,7 @@ class CaptionBatches(RowBatches[_Captioned, Batch]):
 
     def __init__(
         self,
-        data: Dataset,
+        data: Dataset | None,
         rows: Sequence[CaptionRow],
         tokenizer: Tokenizer,
         preprocess: Preprocess,
@@ -51,13 +56,29 @@ class CaptionBatches(RowBatches[_Captioned, Batch]):
         prompt: str = "",
         max_words: int = 30,
         max_length: int = 40,
+        web: Web | None = None,
         **feeding: Unpack[Feeding],
     ) -> None:
-        self._max_length = max_length
+        self._max_length, self._max_words = max_length, max_words
         # A prompt may be written without the space at its end.
-        start = f"{prompt.strip()} " if prompt.strip() else ""
-        items = [_item(row, start, max_words) for row in rows]
-        super().__init__(data, items, "captions", tokenizer, preprocess, feeding)
+        self._start = f"{prompt.strip()} " if prompt.strip() else ""
+        numbers: dict[str, int] = {}
+        items = [self._of_row(row, numbers) for row in rows]
+        stream = None if web is None else Stream(web, self._of_pair)
+        super().__init__(data, items, "captions", tokenizer, preprocess, feeding, stream)
+
+    def _of_row(self, row: CaptionRow, numbers: dict[str, int]) -> _Captioned | LeftOut:
+        text = row.captions[0] if row.captions else ""
+        return self._item(row.image, text, numbers.setdefault(row.image, len(numbers)))
+
+    def _of_pair(self, pair: Pair) -> _Captioned | LeftOut:
+        return self._item(pair.where, pair.caption, pair.number)
+
+    def _item(self, image: str, caption: str, number: int) -> _Captioned | LeftOut:
+        words = clean_caption(caption, self._max_words)
+        if not words:
+            return LeftOut(image, f"its caption {caption!r:.40} has no words")
+        return _Captioned(image, self._start + words, number)
 
     def _images(self, item: _Captioned) -> tuple[str, ...]:
         return (item.image,)
@@ -68,13 +89,5 @@ class CaptionBatches(RowBatches[_Captioned, Batch]):
             pixel_values=self._normalised([row.pixels[0] for row in examples]),
             input_ids=ids,
             attention_mask=mask,
-            picture=torch.tensor([self._numbers[row.item.image] for row in examples]),
+            picture=torch.tensor([row.item.number for row in examples]),
         )
-
-
-def _item(row: CaptionRow, start: str, max_words: int) -> _Captioned | LeftOut:
-    caption = row.captions[0] if row.captions else ""
-    text = start + clean_caption(caption, max_words)
-    if not text:
-        return LeftOut(row.image, f"its caption {caption!r:.40} has no words")
-    return _Captioned(row.image, text)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blip_edge.data.dataset import Dataset
+from blip_edge.data.shards import Pair
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import Preprocess, open_image
 from blip_edge.training.augment import Augmentation, apply_change, draw_change
@@ -32,12 +33,12 @@ class Pictures:
     """What is read is kept up to `limit` bytes; several threads may read at once.
 
     Without an augmentation the square (S, S, 3) is what is kept. With one it is the whole picture
-    (H, W, 3), because every crop is another.
+    (H, W, 3), because every crop is another. Without `data` only `decode` may be asked.
     """
 
     def __init__(
         self,
-        data: Dataset,
+        data: Dataset | None,
         preprocess: Preprocess,
         augmentation: Augmentation | None = None,
         *,
@@ -58,6 +59,7 @@ class Pictures:
             return self._damaged[image]
         pixels = self._kept.get(image)
         if pixels is None:
+            assert self._data is not None  # rows of a data set only
             path = self._data.image_path(image)
             try:
                 if self._augmentation is None:
@@ -68,6 +70,16 @@ class Pictures:
                 return self._damaged.setdefault(image, Damaged(image, str(error)))
             self._keep(image, pixels)
         return pixels if self._augmentation is None else self._changed(pixels, rng)
+
+    def decode(self, pair: Pair, rng: np.random.Generator) -> NDArray[np.uint8] | Damaged:
+        """(S, S, 3) bytes of a shard's picture; it is not kept."""
+        try:
+            image = pair.image()
+        except ArtifactError as error:
+            return Damaged(pair.where, str(error))
+        if self._augmentation is None:
+            return self._preprocess.to_uint8(image)
+        return self._changed(np.asarray(image), rng)
 
     def _keep(self, image: str, pixels: NDArray[np.uint8]) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ Pictures that cannot be decoded are skipped and counted; too many of them stop t
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Generic, NamedTuple, Required, TypedDict, TypeVar
 
@@ -27,6 +28,7 @@ from blip_edge.training.batches.order import Order, Planned
 from blip_edge.training.batches.pictures import Damaged, Pictures, hush
 from blip_edge.training.batches.skipping import LeftOut, Skipped
 from blip_edge.training.batches.step import Step
+from blip_edge.training.batches.stream import Stream, Streamed
 
 __all__ = ["Example", "Feeding", "RowBatches"]
 
@@ -63,6 +65,11 @@ class Example(NamedTuple, Generic[I]):
     """Of this row in this epoch, for what else is drawn: it needs nothing that went before."""
 
 
+class _Job(NamedTuple, Generic[I]):
+    planned: Planned
+    streamed: tuple[Streamed[I] | Damaged, ...]
+
+
 class _Made(NamedTuple, Generic[S]):
     position: int
     batch: S | None
@@ -75,13 +82,17 @@ class RowBatches(ABC, Generic[I, S]):
     The order is that of `Order`, and what is drawn for a row depends on the seed, the epoch and
     the row's number, so that a run can go on from any batch and with any number of workers.
 
+    A stream's rows come among the data set's, in the stream's own order. An epoch's are read from
+    their beginning by a run that goes on in its middle, without decoding pictures.
+
     Args:
-        data: where the pictures are.
+        data: where the pictures are; None if all rows are the stream's.
         items: what the task makes of its rows; of some, why they are left out.
         what: the rows' name in errors.
         tokenizer: the model's.
         preprocess: the model's.
         feeding: how batches are made.
+        stream: rows that are not counted among `items`.
 
     Raises:
         ArtifactError: there are no rows, too few for all processes, or too many of no use.
@@ -89,28 +100,35 @@ class RowBatches(ABC, Generic[I, S]):
 
     def __init__(
         self,
-        data: Dataset,
+        data: Dataset | None,
         items: Sequence[I | LeftOut],
         what: str,
         tokenizer: Tokenizer,
         preprocess: Preprocess,
         feeding: Feeding,
+        stream: Stream[I] | None = None,
     ) -> None:
+        where = str(data.folder) if data is not None else "the shards"
         left_out = [item for item in items if isinstance(item, LeftOut)]
         self._items = [item for item in items if not isinstance(item, LeftOut)]
-        if not items:
-            raise ArtifactError(f"{data.folder} has no {what} to train on")
-        names = dict.fromkeys(image for item in self._items for image in self._images(item))
-        self._numbers = {name: number for number, name in enumerate(names)}
+        streamed = 0 if stream is None else stream.web.rows
+        if not items and not streamed:
+            raise ArtifactError(f"{where}: no {what} to train on")
+        pictures = {image for item in self._items for image in self._images(item)}
         self._skipped = Skipped(
-            data.folder, len(names), len(items), left_out, feeding.get("max_bad", 0.01)
+            where,
+            len(pictures) + (0 if stream is None else stream.web.total),
+            len(items),
+            left_out,
+            feeding.get("max_bad", 0.01),
         )
-        if not self._items:
-            raise ArtifactError(f"{data.folder} has no {what} to train on: {left_out[-1].reason}")
-        self._seed, self._world = feeding["seed"], feeding.get("world", 1)
+        if not self._items and not streamed:
+            raise ArtifactError(f"{where}: no {what} to train on: {left_out[-1].reason}")
+        self._seed, self._stream = feeding["seed"], stream
+        self._rank, self._world = feeding.get("rank", 0), feeding.get("world", 1)
         self._order = Order(
-            *(len(self._items), feeding["batch"], self._seed),
-            rank=feeding.get("rank", 0),
+            *(len(self._items) + streamed, feeding["batch"], self._seed),
+            rank=self._rank,
             world=self._world,
         )
         self._tokenizer, self._preprocess = tokenizer, preprocess
@@ -150,9 +168,7 @@ class RowBatches(ABC, Generic[I, S]):
         Of one process a batch none of whose pictures can be read is left out. Several must have
         equally many batches, and take the next row that can be read.
         """
-        with closing(
-            ahead(self._order.after(position), self._made, workers=self._workers)
-        ) as coming:
+        with closing(ahead(self._jobs(position), self._made, workers=self._workers)) as coming:
             for number, batch, damaged in coming:
                 # Counted here and not by whoever read them: in the same order with any workers.
                 for image, why in damaged:
@@ -162,17 +178,39 @@ class RowBatches(ABC, Generic[I, S]):
                 if batch is not None:
                     yield number + 1, batch
 
-    def _made(self, planned: Planned) -> _Made[S]:
-        damaged: list[Damaged] = []
+    def _jobs(self, position: int) -> Iterator[_Job[I]]:
+        """The batches from `position` on, with what the stream gives each of them, in its order."""
+        if self._stream is None:
+            yield from (_Job(planned, ()) for planned in self._order.after(position))
+            return
+        begin = position - position % self.per_epoch
+        stream: Iterator[Streamed[I] | Damaged] = iter(())
+        for planned in self._order.after(begin):
+            if planned.position % self.per_epoch == 0:
+                stream = self._streamed(planned.epoch)
+            wanted = int((planned.rows >= len(self._items)).sum())
+            streamed = tuple(islice(stream, wanted))
+            if planned.position >= position:
+                yield _Job(planned, streamed)
+
+    def _streamed(self, epoch: int) -> Iterator[Streamed[I] | Damaged]:
+        assert self._stream is not None
+        return self._stream.after(epoch, rank=self._rank, world=self._world)
+
+    def _made(self, job: _Job[I]) -> _Made[S]:
+        (position, epoch, rows), damaged = job.planned, list[Damaged]()
         with hush:
-            found = [self._example(planned.epoch, int(row), damaged) for row in planned.rows]
+            found = [
+                *(self._row(epoch, int(row), damaged) for row in rows if row < len(self._items)),
+                *(self._decoded(epoch, streamed, damaged) for streamed in job.streamed),
+            ]
             examples = [example for example in found if example is not None]
             if not examples and self._world > 1:
-                examples = self._instead(planned, damaged)
+                examples = list(islice(self._instead(job.planned, damaged), 1))
         batch = self._collate(examples) if examples else None
-        return _Made(planned.position, batch, damaged)
+        return _Made(position, batch, damaged)
 
-    def _example(self, epoch: int, row: int, damaged: list[Damaged]) -> Example[I] | None:
+    def _row(self, epoch: int, row: int, damaged: list[Damaged]) -> Example[I] | None:
         item, rng = self._items[row], np.random.default_rng((self._seed, epoch, row))
         pixels = []
         for image in self._images(item):
@@ -183,14 +221,30 @@ class RowBatches(ABC, Generic[I, S]):
             pixels.append(read)
         return Example(item, tuple(pixels), rng)
 
-    def _instead(self, planned: Planned, damaged: list[Damaged]) -> list[Example[I]]:
-        """The first row that can be read after those that cannot."""
+    def _decoded(
+        self, epoch: int, streamed: Streamed[I] | Damaged, damaged: list[Damaged]
+    ) -> Example[I] | None:
+        if isinstance(streamed, Streamed):
+            rng = np.random.default_rng((self._seed, epoch, streamed.pair.number))
+            pixels = self._pictures.decode(streamed.pair, rng)
+            if not isinstance(pixels, Damaged):
+                return Example(streamed.item, (pixels,), rng)
+            streamed = pixels
+        damaged.append(streamed)
+        return None
+
+    def _instead(self, planned: Planned, damaged: list[Damaged]) -> Iterator[Example[I]]:
+        """Rows that can be read, from the one after those that cannot."""
         rows = len(self._items)
-        for further in range(1, rows):
+        for further in range(1, rows + 1):
             row = (int(planned.rows[-1]) + further) % rows
-            if (example := self._example(planned.epoch, row, damaged)) is not None:
-                return [example]
-        return []
+            if (example := self._row(planned.epoch, row, damaged)) is not None:
+                yield example
+        if self._stream is not None:
+            for streamed in islice(self._streamed(planned.epoch), self._stream.web.total):
+                example = self._decoded(planned.epoch, streamed, damaged)
+                if example is not None:
+                    yield example
 
     def _normalised(self, pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
         """(B, 3, S, S) float32 of B squares."""

@@ -22,7 +22,7 @@ class Skipped:
     """A list of them, and a limit: no more than the share `max_bad` of pictures, or of rows.
 
     Args:
-        folder: of the data set, named in errors.
+        where: what the rows are of, named in errors.
         pictures: how many different ones the rows have.
         rows: how many there are, those that are left out included.
         left_out: rows without anything to learn.
@@ -33,15 +33,15 @@ class Skipped:
     """
 
     def __init__(
-        self, folder: Path, pictures: int, rows: int, left_out: list[LeftOut], max_bad: float
+        self, where: str, pictures: int, rows: int, left_out: list[LeftOut], max_bad: float
     ) -> None:
-        self._folder, self._total, self._max_bad = folder, pictures, max_bad
+        self._where, self._total, self._max_bad = where, pictures, max_bad
         self.pictures: dict[str, str] = {}
         """Those that cannot be read, and why."""
         self.left_out = left_out
         if len(left_out) > max_bad * rows:
             raise ArtifactError(
-                f"{len(left_out)} of {rows} rows of {folder} have nothing to learn, more than "
+                f"{len(left_out)} of {rows} rows of {where} have nothing to learn, more than "
                 f"max_bad = {max_bad:g} allows; the last one: {left_out[-1].reason}"
             )
 
@@ -67,7 +67,7 @@ class Skipped:
             ArtifactError: all pictures are damaged.
         """
         if len(self.pictures) == self._total:
-            raise ArtifactError(f"{self._folder}: none of the pictures can be read")
+            raise ArtifactError(f"{self._where}: none of the pictures can be read")
 
     def report(self, folder: Path, progress: Progress) -> None:
         """List them in `skipped.jsonl`, if there are any, and say how many.
