@@ -1,6 +1,9 @@
 """Every built-in recipe is one that its verb can read, and BLIP's own can be trained by."""
 
+import io
+import json
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -79,6 +82,7 @@ def test_recipes_of_blip_say_what_the_paper_says(name: str) -> None:
     large = name.endswith("-large")
     assert recipe.drop_path == (0.1 if large or name in ("vqa-base", "nlvr2-base") else 0)
     if recipe.task == "pretrain":
+        assert recipe.web_parts == (5 if "129m" in name else 1)
         towers = (recipe.vision_layers, recipe.vision_width, recipe.vision_heads)
         assert towers == ((24, 1024, 16) if large else (12, 768, 12))
     if recipe.task in ("pretrain", "retrieval"):
@@ -92,25 +96,41 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few pictures with rows of every task."""
     from blip_edge.data.shapes import ShapesRecipe, make
 
-    how = ShapesRecipe(
-        **{"train": 8, "val": 2, "test": 2, "unseen": 0, "web": 0, "clips": 0},
-        **{"image_size": 32, "questions": 1, "dialogs": 1},
-    )
+    few = {"train": 8, "val": 2, "test": 2, "unseen": 0, "web": 0, "clips": 0}
+    how = ShapesRecipe(**few, image_size=32, questions=1, dialogs=1)
     return make(tmp_path_factory.mktemp("recipes") / "data", how).folder
+
+
+@pytest.fixture(scope="module")
+def tars(drawn: Path) -> str:
+    """The drawn pictures as five shards, by the name of all."""
+    from blip_edge.data import Dataset
+
+    data = Dataset.open(drawn)
+    for number, row in enumerate(data.captions("train")[:10]):
+        picture = data.image_path(row.image).read_bytes()
+        caption = json.dumps({"caption": row.captions[0]}).encode()
+        with tarfile.open(drawn / f"web-{number % 5}.tar", "a") as shard:
+            for ending, content in (("png", picture), ("json", caption)):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    return str(drawn / "web-{0..4}.tar")
 
 
 Trained = Callable[[str, Path | None], Path]
 
 
 @pytest.fixture(scope="module")
-def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(drawn: Path, tars: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Train one step by a recipe made tiny, and say where the model is."""
     pytest.importorskip("torch")
     from blip_edge.training import train
 
     def by(name: str, init: Path | None) -> Path:
         recipe = load(recipe_class("train"), "train", name, TINY)
-        return train(drawn, tmp_path_factory.mktemp("model") / name, recipe, init=init)
+        web = (tars,) if "129m" in name else ()
+        return train(drawn, tmp_path_factory.mktemp("model") / name, recipe, web=web, init=init)
 
     return by
 
