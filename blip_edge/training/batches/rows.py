@@ -169,12 +169,13 @@ class RowBatches(ABC, Generic[I, S]):
         equally many batches, and take the next row that can be read.
         """
         with closing(ahead(self._jobs(position), self._made, workers=self._workers)) as coming:
+            empty = 0
             for number, batch, damaged in coming:
                 # Counted here and not by whoever read them: in the same order with any workers.
                 for image, why in damaged:
                     self._skipped.add(image, why)
-                if (number + 1) % self.per_epoch == 0:
-                    self._skipped.require_any()
+                empty = 0 if batch is not None else empty + 1
+                self._skipped.require_any(empty < self.per_epoch)
                 if batch is not None:
                     yield number + 1, batch
 

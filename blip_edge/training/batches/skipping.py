@@ -60,13 +60,13 @@ class Skipped:
                 f"max_bad = {self._max_bad:g} allows; the last one: {why}"
             )
 
-    def require_any(self) -> None:
+    def require_any(self, found: bool) -> None:
         """Refuse to go on for ever without a picture.
 
         Raises:
-            ArtifactError: all pictures are damaged.
+            ArtifactError: in an epoch none was found.
         """
-        if len(self.pictures) == self._total:
+        if not found:
             raise ArtifactError(f"{self._where}: none of the pictures can be read")
 
     def report(self, folder: Path, progress: Progress) -> None:
