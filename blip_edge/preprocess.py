@@ -1,7 +1,7 @@
 """A picture to pixels, exactly as BLIP was trained to see them, with Pillow and numpy alone.
 
 RGB, squashed to a square whatever its shape (BLIP's evaluation transform does not crop), bicubic,
-divided by 255, normalised with CLIP's mean and deviation.
+divided by 255, normalised with CLIP's mean and deviation. A clip's frames are pictures.
 """
 
 import warnings
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blip_edge.errors import ArtifactError
+from blip_edge.errors import ArtifactError, UsageError
 
-__all__ = ["MAX_PIXELS", "Preprocess", "open_image"]
+__all__ = ["MAX_PIXELS", "Clip", "Preprocess", "open_image"]
 
 # Twice Pillow's own warning threshold: beyond it a small file can claim any amount of memory.
 MAX_PIXELS = 178_956_970
@@ -57,6 +57,23 @@ def open_image(path: Path | str) -> Image.Image:
         raise ArtifactError(f"{path}: cannot be decoded as a picture ({reason})") from None
 
 
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one clip, in their order: what is looked at as one thing, not as many pictures.
+
+        Clip(tuple(frames("videos/video7010.mp4", 8)))      # `blip_edge.data.video.frames`
+
+    Raises:
+        UsageError: there are none.
+    """
+
+    frames: tuple[Path | str | Image.Image, ...]
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise UsageError("a clip needs at least one frame")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
     """BLIP's evaluation transform for square pictures of `size` pixels."""
@@ -81,6 +98,11 @@ class Preprocess:
     def __call__(self, images: Sequence[Path | str | Image.Image]) -> NDArray[np.float32]:
         """Pictures to (B, 3, S, S) float32."""
         return self.normalise(np.stack([self.to_uint8(image) for image in images]))
+
+    def clips(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
+        """Clips of F frames each to (B, F, 3, S, S) float32: every frame as a picture would be."""
+        frames = self([frame for clip in clips for frame in clip.frames])
+        return frames.reshape(len(clips), -1, *frames.shape[1:])
 
     def to_json(self) -> dict[str, Any]:
         """The same in the words of Hugging Face's preprocessor_config.json."""

@@ -1,4 +1,4 @@
-"""Answers to questions about pictures: generated, or picked from a list.
+"""Answers to questions about pictures and clips: generated, or picked from a list.
 
 The question is read with the picture before it; the answer is decoded from the question's states
 alone (paper, section 5.3).
@@ -6,7 +6,7 @@ alone (paper, section 5.3).
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar, Unpack, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from blip_edge.errors import UsageError
 from blip_edge.generation import Generation
 from blip_edge.runtime.captioning import Search, overridden
 from blip_edge.runtime.decoding import search
-from blip_edge.runtime.engine import F32, I32, Answerer, Limited
-from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
+from blip_edge.runtime.engine import I32, Answerer, Limited
+from blip_edge.runtime.loaded import Loaded, Visual, alike, groups, text_list, visual_list
 from blip_edge.runtime.ranking import rank
 from blip_edge.runtime.results import Answer
 from blip_edge.text import clean_question
@@ -27,7 +27,7 @@ _LENGTH = 35
 # BLIP's own program ranks by the loss it was trained with.
 _LEGACY_SMOOTHING = 0.1
 
-_P = TypeVar("_P", bound=Picture)
+_V = TypeVar("_V", bound=Visual)
 
 
 class Answering(Loaded):
@@ -40,7 +40,7 @@ class Answering(Loaded):
     @overload
     def answer(
         self,
-        image: Picture,
+        image: Visual,
         question: str,
         answers: None = None,
         *,
@@ -51,7 +51,7 @@ class Answering(Loaded):
     @overload
     def answer(
         self,
-        image: Picture,
+        image: Visual,
         question: str,
         answers: Sequence[str],
         *,
@@ -62,7 +62,7 @@ class Answering(Loaded):
     @overload
     def answer(
         self,
-        image: list[_P],
+        image: list[_V],
         question: list[str],
         answers: None = None,
         *,
@@ -73,7 +73,7 @@ class Answering(Loaded):
     @overload
     def answer(
         self,
-        image: list[_P],
+        image: list[_V],
         question: list[str],
         answers: Sequence[str],
         *,
@@ -83,7 +83,7 @@ class Answering(Loaded):
 
     def answer(
         self,
-        image: Picture | list[_P],
+        image: Visual | list[_V],
         question: str | list[str],
         answers: Sequence[str] | None = None,
         *,
@@ -94,8 +94,8 @@ class Answering(Loaded):
         """Answer a question about a picture; a list of both gives a list.
 
         Args:
-            image: a path, a PIL picture, or a list of them.
-            question: one for each picture.
+            image: a path, a PIL picture, a `Clip`, or a list of them.
+            question: one for each of them.
             answers: rank these, likeliest first; the answer is generated without them.
             legacy: answer as BLIP's own program does: what is generated reads the padding of its
                 question, and so depends on its neighbours; a list is ranked by the smoothed loss.
@@ -106,30 +106,47 @@ class Answering(Loaded):
             UsageError: settings that do not make sense, or not one question for each picture.
             ArtifactError: a picture that cannot be read, or a model that does not answer.
         """
-        images, questions = picture_list(image), text_list(question)
+        images, questions = visual_list(image), text_list(question)
         if len(images) != len(questions):
             raise UsageError(f"{len(questions)} questions for {len(images)} pictures")
         if answers is not None:
+            self.require("vqa")
             ranked = [
-                self._rank(self.preprocess([one]), asked, answers, k=k, legacy=legacy)
+                self._rank(self.encode([one]), asked, answers, k=k, legacy=legacy)
                 for one, asked in zip(images, questions, strict=True)
             ]
             return ranked if isinstance(image, list) else ranked[0]
         generation = overridden(self.generation, how)
         self.check_limits(generation)
-        pairs = list(zip(images, questions, strict=True))
         generated: list[Answer] = []
-        for group in groups(pairs, self._answerer.max_images):
-            pixels = self.preprocess([one for one, _ in group])
-            asked = [asked for _, asked in group]
-            generated += self._generate(pixels, asked, generation, legacy=legacy)
+        for some in alike(images, self._answerer.max_images):
+            seen = self.encode(images[some])
+            generated += self._generate(seen, questions[some], generation, legacy=legacy)
         return generated if isinstance(image, list) else generated[0]
 
+    def answer_each(
+        self, image: Visual, questions: Sequence[str], **how: Unpack[Search]
+    ) -> list[Answer]:
+        """Answer several questions about one picture or clip, which is encoded once.
+
+        Raises:
+            UsageError: settings that do not make sense.
+            ArtifactError: what cannot be read, or a model that does not answer.
+        """
+        engine, generation = self._answerer, overridden(self.generation, how)
+        self.check_limits(generation)
+        seen = self.encode([image])
+        return [
+            answer
+            for some in groups(questions, engine.max_images)
+            for answer in self._generate(seen, some, generation, legacy=False)
+        ]
+
     def _generate(
-        self, pixels: F32, questions: Sequence[str], generation: Generation, *, legacy: bool
+        self, seen: Any, questions: Sequence[str], generation: Generation, *, legacy: bool
     ) -> list[Answer]:
         engine, (ids, mask) = self._answerer, self._question_ids(questions)
-        asked = engine.ask(engine.encode(pixels), ids, mask, reads_padding=legacy)
+        asked = engine.ask(seen, ids, mask, reads_padding=legacy)
         session = engine.start(asked, len(questions) * generation.rows)
         prompt = np.full((len(questions), 1), generation.bos_token_id, dtype=np.int32)
         return [
@@ -138,10 +155,10 @@ class Answering(Loaded):
         ]
 
     def _rank(
-        self, pixels: F32, question: str, answers: Sequence[str], *, k: int, legacy: bool
+        self, seen: Any, question: str, answers: Sequence[str], *, k: int, legacy: bool
     ) -> list[Answer]:
         engine = self._answerer
-        asked = engine.ask(engine.encode(pixels), *self._question_ids([question]))
+        asked = engine.ask(seen, *self._question_ids([question]))
         ranked = rank(
             lambda rows: engine.start(asked, rows),
             [self.tokenizer.answer_ids(answer) for answer in answers],

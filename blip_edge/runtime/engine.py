@@ -23,9 +23,11 @@ __all__ = [
     "Reasoner",
     "Session",
     "Task",
+    "Watcher",
 ]
 
-# B images · R rows = B x beams · T text tokens · V vocabulary · S image side · E shared width
+# B images · F frames of a clip · R rows = B x beams · T text tokens · V vocabulary
+# S image side · E shared width
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 Task = Literal["caption", "retrieval", "vqa", "nlvr2"]
@@ -98,7 +100,8 @@ class Answerer(Captioner, Reader, Protocol):
     def ask(
         self, seen: Any, input_ids: I32, attention_mask: I32, *, reads_padding: bool = False
     ) -> Any:
-        """(B, T) questions that start with [ENC], one a picture, to what `start` takes.
+        """(R, T) questions that start with [ENC] to what `start` takes; row r is about image
+        r // (R // B).
 
         With `reads_padding` the decoder reads all T states, whatever the mask says.
         """
@@ -135,6 +138,16 @@ class Reasoner(Reader, Protocol):
 
         `seen` are 2B pictures that were encoded at once, the B left ones first.
         """
+        ...
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """An engine that sees clips, frame by frame."""
+
+    def encode_clips(self, pixel_values: F32) -> Any:
+        """(B, F, 3, S, S) pixels to what `encode` gives: a clip is one image to read, the tokens of
+        its frames side by side."""
         ...
 
 

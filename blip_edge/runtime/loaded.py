@@ -1,22 +1,34 @@
-"""What every loaded model has, and how it takes one picture or a list of them."""
+"""What every loaded model has, and how it takes one picture or clip, or a list of them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.generation import Generation
-from blip_edge.preprocess import Preprocess
-from blip_edge.runtime.engine import Engine, Limited, Task
+from blip_edge.preprocess import Clip, Preprocess
+from blip_edge.runtime.engine import Engine, Limited, Task, Watcher
 from blip_edge.text import Tokenizer
 
-__all__ = ["Loaded", "Picture", "groups", "picture_list", "text_list"]
+__all__ = [
+    "Loaded",
+    "Picture",
+    "Visual",
+    "alike",
+    "groups",
+    "picture_list",
+    "text_list",
+    "visual_list",
+]
 
 Picture = Path | str | Image.Image
+Visual = Picture | Clip
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=Picture)
+_V = TypeVar("_V", bound=Visual)
 
 _ABILITIES: dict[Task, str] = {
     "caption": "caption pictures",
@@ -52,6 +64,23 @@ class Loaded:
             raise ArtifactError(f"this model cannot {_ABILITIES[task]}; it was trained to {can}")
         return self.engine
 
+    def encode(self, images: Sequence[Visual]) -> Any:
+        """What texts read of pictures, or of clips that are `alike`; see `Engine.encode`.
+
+        Raises:
+            ArtifactError: one that cannot be read, or clips for an engine that sees pictures only.
+        """
+        clips = [one for one in images if isinstance(one, Clip)]
+        pictures = [one for one in images if not isinstance(one, Clip)]
+        if not clips:
+            return self.engine.encode(self.preprocess(pictures))
+        if not isinstance(self.engine, Watcher):
+            raise ArtifactError(
+                "this bundle sees pictures and no clips; ask the model that it was exported from"
+            )
+        assert not pictures, "pictures and clips differ in shape"
+        return self.engine.encode_clips(self.preprocess.clips(clips))
+
     def check_limits(self, generation: Generation) -> None:
         """Whether a decoder of fixed sizes can hold the search.
 
@@ -76,6 +105,29 @@ class Loaded:
 def picture_list(given: Picture | list[_P]) -> list[Picture]:
     """`given` as a list, whether it is one or is one picture."""
     return [*given] if isinstance(given, list) else [given]
+
+
+def visual_list(given: Visual | list[_V]) -> list[Visual]:
+    """The same where clips may be among them."""
+    return [*given] if isinstance(given, list) else [given]
+
+
+def alike(images: Sequence[Visual], size: int) -> Iterator[slice]:
+    """Which neighbours can be encoded at once: pictures, or clips of one length.
+
+    A clip counts as its frames; there are at most `size` of them, or one clip.
+    """
+    first = 0
+    for frames, run in groupby(images, _frames):
+        end = first + sum(1 for _ in run)
+        step = max(1, size // max(1, frames))
+        for start in range(first, end, step):
+            yield slice(start, min(start + step, end))
+        first = end
+
+
+def _frames(image: Visual) -> int:
+    return len(image.frames) if isinstance(image, Clip) else 0
 
 
 def text_list(given: str | list[str]) -> list[str]:

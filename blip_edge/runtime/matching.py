@@ -1,4 +1,8 @@
-"""How well texts fit a picture: by embeddings, and by reading them with the picture in view."""
+"""How well texts fit a picture or a clip: by embeddings, and by reading them with it in view.
+
+A clip's embedding is the mean of its frames', and a text is read with all its frames in view, side
+by side: nothing knows of time (paper, section 5.6).
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast, overload
@@ -7,20 +11,28 @@ import numpy as np
 
 from blip_edge.errors import UsageError
 from blip_edge.runtime.engine import F32, I32, Matcher
-from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list, text_list
+from blip_edge.runtime.loaded import (
+    Loaded,
+    Picture,
+    Visual,
+    alike,
+    groups,
+    text_list,
+    visual_list,
+)
 from blip_edge.runtime.results import Match
 from blip_edge.text import First, clean_caption
 
 __all__ = ["Matching", "softmax"]
 
-# Tokens that BLIP keeps of a text it compares.
-_LENGTH = 35
+# Words and tokens that BLIP keeps of a text it compares.
+_WORDS, _LENGTH = 30, 35
 # Words and tokens of a caption, and tokens of a dialog.
 _CAPTION, _DIALOG = 40, 256
 # Rows of the text encoder at once; more would only use more memory.
 _CHUNK = 64
 
-_P = TypeVar("_P", bound=Picture)
+_V = TypeVar("_V", bound=Visual)
 
 
 class Matching(Loaded):
@@ -32,18 +44,19 @@ class Matching(Loaded):
 
     @overload
     def match(
-        self, image: Picture, texts: Sequence[str], *, legacy: bool = False
+        self, image: Visual, texts: Sequence[str], *, legacy: bool = False
     ) -> list[Match]: ...
 
     @overload
     def match(
-        self, image: list[_P], texts: Sequence[str], *, legacy: bool = False
+        self, image: list[_V], texts: Sequence[str], *, legacy: bool = False
     ) -> list[list[Match]]: ...
 
     def match(
-        self, image: Picture | list[_P], texts: Sequence[str], *, legacy: bool = False
+        self, image: Visual | list[_V], texts: Sequence[str], *, legacy: bool = False
     ) -> list[Match] | list[list[Match]]:
-        """How well each of `texts` fits a picture, in their order; a list gives a list of lists.
+        """How well each of `texts` fits a picture or clip, in their order; a list gives a list of
+        lists.
 
         With `legacy` the texts that are read with the picture start with [CLS], as in BLIP's
         released matcher and in `transformers`, and not with the [ENC] of its training.
@@ -54,14 +67,14 @@ class Matching(Loaded):
         """
         embedded = self.embed_text(list(texts))
         first: First = "cls" if legacy else "enc"
-        found = [self._match(one, texts, embedded, first) for one in picture_list(image)]
+        found = [self._match(one, texts, embedded, first) for one in visual_list(image)]
         return found if isinstance(image, list) else found[0]
 
     def _match(
-        self, image: Picture, texts: Sequence[str], embedded: F32, first: First
+        self, image: Visual, texts: Sequence[str], embedded: F32, first: First
     ) -> list[Match]:
         engine = self._matcher
-        seen = engine.encode(self.preprocess([image]))
+        seen = self.encode([image])
         cosines = embedded @ engine.embed_image(seen)[0]  # (R,)
         itm = softmax(self._read_with(seen, texts, first))[:, 1]
         return [
@@ -69,9 +82,13 @@ class Matching(Loaded):
             for text, cosine, share in zip(texts, cosines, itm, strict=True)
         ]
 
-    def itm_logits(self, image: Picture, texts: Sequence[str]) -> F32:
-        """(R, 2) logits, class 1 = match, of texts that are read with the picture in view."""
-        return self._read_with(self._matcher.encode(self.preprocess([image])), texts, "enc")
+    def itm_logits(self, image: Visual, texts: Sequence[str], *, words: int = _WORDS) -> F32:
+        """(R, 2) logits, class 1 = match, of texts that are read with the picture in view.
+
+        Of a text the first `words` count.
+        """
+        self.require("retrieval")
+        return self._read_with(self.encode([image]), texts, "enc", words)
 
     @property
     def dialog_length(self) -> int:
@@ -96,41 +113,45 @@ class Matching(Loaded):
         length = min(length, self._matcher.max_tokens)
         return self.tokenizer.encode(texts, max_length=length, first=first)
 
-    def _read_with(self, seen: Any, texts: Sequence[str], first: First) -> F32:
+    def _read_with(self, seen: Any, texts: Sequence[str], first: First, words: int = _WORDS) -> F32:
         logits = [
             self._matcher.match(seen, *self._encoded(some, _LENGTH, first))
-            for some in _cleaned(texts)
+            for some in _cleaned(texts, words)
         ]
         return np.concatenate(logits)
 
-    def embed_image(self, image: Picture | list[_P]) -> F32:
-        """The picture's unit vector (E,) in the space that it shares with texts; a list: (B, E)."""
-        engine = self._matcher
-        if image == []:
+    def embed_image(self, image: Visual | list[_V]) -> F32:
+        """The picture's or clip's unit vector (E,) in the space that it shares with texts; a list:
+        (B, E)."""
+        engine, images = self._matcher, visual_list(image)
+        if not images:
             raise UsageError("there are no pictures to embed")
         vectors = np.concatenate(
             [
-                engine.embed_image(engine.encode(self.preprocess(group)))
-                for group in groups(picture_list(image), engine.max_images)
+                engine.embed_image(self.encode(images[some]))
+                for some in alike(images, engine.max_images)
             ]
         )
         return vectors if isinstance(image, list) else vectors[0]
 
-    def embed_text(self, text: str | list[str]) -> F32:
-        """The text's unit vector (E,) in the space that it shares with pictures; a list: (B, E)."""
+    def embed_text(self, text: str | list[str], *, words: int = _WORDS) -> F32:
+        """The text's unit vector (E,) in the space that it shares with pictures; a list: (B, E).
+
+        Of a text the first `words` count.
+        """
         if text == []:
             raise UsageError("there are no texts to compare")
         vectors = np.concatenate(
             [
                 self._matcher.embed_text(*self._encoded(cleaned, _LENGTH, "cls"))
-                for cleaned in _cleaned(text_list(text))
+                for cleaned in _cleaned(text_list(text), words)
             ]
         )
         return vectors if isinstance(text, list) else vectors[0]
 
 
-def _cleaned(texts: Sequence[str]) -> list[list[str]]:
-    return [[clean_caption(text) for text in group] for group in groups(texts, _CHUNK)]
+def _cleaned(texts: Sequence[str], words: int) -> list[list[str]]:
+    return [[clean_caption(text, words) for text in group] for group in groups(texts, _CHUNK)]
 
 
 def softmax(logits: F32) -> F32:

@@ -1,6 +1,6 @@
 """torch under the same programs as every other target: how a MODEL folder is used."""
 
-# B images · R rows = B x beams · T text tokens · V vocabulary · S image side
+# B images · F frames of a clip · R rows = B x beams · T text tokens · V vocabulary · S image side
 
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +76,10 @@ class TorchEngine:
         reader = blip.encoder if blip.config.parts.encoder else blip.decoder.bert
         return Seen(tokens, reader.cross(tokens))
 
+    def encode_clips(self, pixel_values: F32) -> Seen:
+        """The same of (B, F, 3, S, S) pixels: a clip is F · N tokens to read."""
+        return self.encode(pixel_values)
+
     def start(self, cross: Seen, rows: int) -> "_Session":
         """Begin a search of R rows; see `runtime.engine.Captioner`."""
         return _Session(self._blip, cross.cross)
@@ -84,7 +88,7 @@ class TorchEngine:
     def ask(
         self, seen: Seen, input_ids: I32, attention_mask: I32, *, reads_padding: bool = False
     ) -> Seen:
-        """(B, T) questions to what their answers are decoded from."""
+        """(R, T) questions, a picture's adjacent, to what their answers are decoded from."""
         ids, mask = self._texts(input_ids, attention_mask)
         states = self._blip.ground(ids, mask, seen.cross)
         return Seen(states, self._blip.answer_cross(states, None if reads_padding else mask))
