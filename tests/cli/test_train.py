@@ -1,12 +1,15 @@
-"""`train` from pretrained towers and at other picture sizes, as a user types it."""
+"""`train` as a user types it: what it starts from, what it reads, what it refuses."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import TINY_MODEL
 from tests.conftest import Run
+from tests.unit.training.tars import picture, write_tar
+from tests.unit.training.together import together
 
 torch = pytest.importorskip("torch")
 
@@ -90,3 +93,135 @@ def test_what_cannot_be_started_from(
     assert (got, out, err.count("\n")) == (code, "", 1)
     assert reason in err
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> str:
+    """Thirty pairs in three tars of unequal size, by the name that stands for all."""
+    words = ["red", "green", "blue", "cat", "dog"]
+    pairs = [(f"{n:03}", picture(9 * n), f"a {words[n % 5]} {words[n // 6]}") for n in range(30)]
+    for shard, (first, last) in enumerate([(0, 2), (2, 19), (19, 30)]):
+        write_tar(tmp_path / f"web-{shard}.tar", pairs[first:last])
+    return str(tmp_path / "web-{0..2}.tar")
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "provenance.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("task", ["pretrain", "caption", "retrieval"])
+def test_tars_instead_of_a_folder(run: Run, tars: str, tmp_path: Path, task: str) -> None:
+    output = tmp_path / "new"
+    epoch = ("--set", "steps=0", "--set", "epochs=2", "--set", "queue_size=8")
+    code, _, err = run(
+        *("train", "--task", task, "--data", tars, "-o", output, *TINY_MODEL, *epoch, "-q")
+    )
+    assert (code, err) == (0, "")
+    made = provenance(output)
+    assert (made["data"]["items"], made["data"]["shards"]) == (30, 3)
+    assert len(made["history"]) == 14, "two epochs of seven batches of four"
+    vocabulary = json.loads((output / "tokenizer.json").read_text())["model"]["vocab"]
+    assert "dog" in vocabulary
+
+
+def test_tars_beside_a_folder(run: Run, data: Path, tars: str, tmp_path: Path) -> None:
+    output = tmp_path / "new"
+    how = (
+        "--set",
+        "steps=0",
+        "--set",
+        "batch=15",
+        "--set",
+        "eval_every=2",
+        "--set",
+        "vocab_size=400",
+    )
+    code, _, err = run(
+        *("train", "--data", data, "--web", tars, "-o", output, *TINY_MODEL, *how, "-q")
+    )
+    assert (code, err) == (0, "")
+    made = provenance(output)
+    assert made["data"]["name"] == "shapes"
+    assert made["data"]["web"]["items"] == 30
+    losses = [point for point in made["history"] if "lm" in point]
+    assert len(losses) == 6, "60 captions and 30 pairs"
+    vocabulary = json.loads((output / "tokenizer.json").read_text())["model"]["vocab"]
+    assert {"dog", "a"} < vocabulary.keys()
+
+
+def test_damaged_pairs_are_listed_or_stop_the_run(run: Run, tars: str, tmp_path: Path) -> None:
+    cut = tmp_path / "web-1.tar"
+    cut.write_bytes(cut.read_bytes()[:-14000])
+    write_tar(tmp_path / "web-0.tar", [("a", b"none", "a cat"), ("b", picture(1), " ... ")])
+    argv = ("train", "--data", tars, *TINY_MODEL, "--set", "steps=8")
+    code, out, err = run(*argv, "-o", tmp_path / "x", "-q")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "more than max_bad = 0.01 allows; the last one: " in err
+    assert not (tmp_path / "x").exists()
+    code, _, err = run(*argv, "-o", tmp_path / "y", "--set", "max_bad=0.2")
+    assert code == 0
+    assert "warning: 3 pictures could not be read; see skipped.jsonl" in err
+    lines = (tmp_path / "y" / "skipped.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["image"]).name for line in lines} == {"a", "b", "web-1.tar"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("--data", "{tars}", "--task", "vqa"), 2, "tars hold pairs: pretrain, caption, retrieval"),
+        (("--data", "{data}", "--web", "{tars}", "--task", "nlvr2"), 2, "nlvr2 cannot"),
+        (("--data", "{tars}", "--set", "eval_every=1"), 2, "eval_every needs a val split"),
+        (("--data", "{data}", "--set", "web_parts=5"), 2, "web_parts is of tars (--web)"),
+        (("--data", "{tars}", "--set", "web_parts=4"), 2, "3 shards cannot be read in 4 parts"),
+        (("--data", "{tars}", "--set", "web_parts=0"), 2, "web_parts must be at least 1"),
+        (("--data", "{tmp}/none-{0..2}.tar"), 3, "none-0.tar is missing"),
+        (("--data", "{data}", "--web", "{tmp}/none.tar"), 3, "none.tar is missing"),
+        (("--data", "{tmp}/nothing"), 3, "nothing is not a folder"),
+        (
+            ("--data", "{data}", "--web", "{tmp}/empty.tar"),
+            3,
+            "empty.tar: the tars of epoch 0 hold",
+        ),
+    ],
+)
+def test_tars_that_cannot_be_read(
+    run: Run, data: Path, tars: str, tmp_path: Path, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    write_tar(tmp_path / "empty.tar", [])
+    names = {"{tars}": tars, "{data}": str(data), "{tmp}": str(tmp_path)}
+    argv = [next((w.replace(k, v) for k, v in names.items() if k in w), w) for w in words]
+    before = set(tmp_path.rglob("*"))
+    got, out, err = run("train", "-o", tmp_path / "x", *TINY_MODEL, *argv, "-q")
+    assert (got, out, err.count("\n")) == (code, "", 1), err
+    assert reason in err
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_on_tars_ends_with_the_same_bytes(
+    run: Run, data: Path, tars: str, tmp_path: Path
+) -> None:
+    """Alone and as two processes, in the middle of an epoch."""
+    cut = tmp_path / "web-2.tar"
+    cut.write_bytes(cut.read_bytes()[:-14000])
+    argv = [*("train", "--task", "pretrain", "--data", str(data), "--web", tars, *TINY_MODEL)]
+    argv += ["--set", "steps=20", "--set", "save_every=1", "--set", "queue_size=8", "-q"]
+    argv += ["--set", "min_crop=0.5", "--set", "workers=1", "--set", "max_bad=0.1", "-o"]
+    runs: list[Any] = []
+    for world in (1, 2):
+        whole, torn = (str(tmp_path / f"{name}-{world}") for name in ("whole", "torn"))
+        runs += [
+            {"argv": [*argv, whole], "world": world},
+            {"argv": [*argv, torn], "world": world, "until": f"{torn}.checkpoints/step-00000001*"},
+            {"argv": [*argv, torn, "--resume"], "world": world},
+        ]
+    done = together(tmp_path / "runs", runs)
+    codes = [found["codes"] for found in done]
+    assert codes == [[0], [-9], [0], [0, 0], [-9, -9], [0, 0]], done
+    for world in (1, 2):
+        ended, resumed = (tmp_path / f"{name}-{world}" for name in ("whole", "torn"))
+        for name in ("model.safetensors", "skipped.jsonl"):
+            assert (ended / name).read_bytes() == (resumed / name).read_bytes(), name
+    weights = [(tmp_path / f"whole-{world}" / "model.safetensors") for world in (1, 2)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
