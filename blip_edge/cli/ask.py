@@ -183,8 +183,9 @@ def vqa(
         raise UsageError("--top goes with --answers")
     with Output(json=json, quiet=quiet) as out:
         from blip_edge import load
+        from blip_edge.data.files import answers as listed
 
-        choice = None if answers is None else _answers(answers)
+        choice = None if answers is None else listed(answers)
         answerer = load(model, threads=threads)
         if choice is not None:
             found = answerer.answer(image, question, choice, legacy=legacy)[:top]
@@ -203,15 +204,6 @@ def vqa(
         out.result([{**asked, "answer": one.text, "score": one.score} for one in found])
         for one in found:
             out.line(f"{one.text}\t{one.score:.4f}")
-
-
-def _answers(path: Path) -> list[str]:
-    from blip_edge.artifact import read_json
-
-    answers = read_json(path)
-    if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
-        raise ArtifactError(f"{path} is not a JSON list of strings")
-    return answers
 
 
 @app.command(

@@ -1,13 +1,18 @@
 """The verbs that measure: quality, speed, and a page about both."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
-from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.errors import ArtifactError, UsageError, import_extra
+from blip_edge.progress import SILENT
+
+if TYPE_CHECKING:
+    from blip_edge.evaluation import Crew, Evaluation
 
 __all__ = ["app"]
 
@@ -19,6 +24,7 @@ app = typer.Typer()
     rich_help_panel="Use",
     epilog=options.examples(
         "blip-edge eval runs/quickstart/onnx --data runs/quickstart/data",
+        "blip-edge eval runs/student --data runs/quickstart/data --ci -o captions.json",
         "blip-edge eval --predictions results.json --data data/coco --split val --json",
     ),
 )
@@ -29,7 +35,11 @@ def evaluate(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predictions", metavar="FILE", help="Score these captions, not a MODEL's."),
+        typer.Option(
+            "--predictions",
+            metavar="FILE",
+            help="Score what is in this file, not a MODEL: caption, vqa, nlvr2, visdial.",
+        ),
     ] = None,
     task: Annotated[
         Literal["caption", "retrieval", "vqa", "nlvr2", "visdial", "attributes", "pairs"],
@@ -50,35 +60,89 @@ def evaluate(
             help="Retrieval: candidates that are read again (256). vqa: answers scored (128).",
         ),
     ] = None,
+    ci: Annotated[
+        bool,
+        typer.Option("--ci", metavar="", help="Give 95 % intervals too, by the bootstrap."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.json",
+            help="Write what MODEL said, in the field's results format.",
+        ),
+    ] = None,
     beams: options.Beams = None,
     threads: options.Threads = None,
-    seed: options.UnusedSeed = 0,
-    force: options.UnusedForce = False,
+    seed: options.Seed = 0,
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure quality: the same metrics by the same code for a model and for its bundles."""
+    """Measure quality: the same metrics by the same code for a model and for its bundles.
+
+    Started by torchrun or accelerate, several processes share the work; the first one prints.
+    """
     if (model is None) == (predictions is None):
         raise UsageError("eval takes either a MODEL or --predictions")
+    if model is None and (output, beams, k) != (None, None, None):
+        raise UsageError("-o, --beams and --k go with a MODEL: --predictions holds what one said")
+    if ci and seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {seed}")
     with Output(json=json, quiet=quiet) as out:
         from blip_edge import evaluation
 
-        if predictions is not None:
-            found = evaluation.score_predictions(predictions, data, task=task, split=split)
-        elif model is not None:
-            found = evaluation.evaluate(
-                model,
-                data,
-                task=task,
-                split=split,
-                how=evaluation.EvalSettings(limit=limit, beams=beams, k=k),
-                threads=threads,
-                progress=out.progress,
-            )
+        if output is not None:
+            evaluation.check_results_file(output, task, force=force)
+        crew = _crew()
+        progress = SILENT if crew.rank else out.progress
+        intervals = evaluation.Bootstrap(seed=seed) if ci else None
+        how = evaluation.EvalSettings(limit=limit, beams=beams, k=k, ci=intervals, crew=crew)
+        where: dict[str, Any] = {"task": task, "split": split, "how": how}
+        if model is not None:
+            found = evaluation.evaluate(model, data, **where, threads=threads, progress=progress)
+        elif predictions is not None:
+            found = evaluation.score_predictions(predictions, data, **where)
+        if crew.rank:
+            return  # the first process speaks for all
+        if output is not None:
+            evaluation.write_results(found, output, force=force)
         for skipped in found.skipped:
-            out.progress.say(f"left out: {skipped.image}: {skipped.reason}")
-        rows = [(name, f"{value:.4g}") for name, value in found.metrics.items()]
-        out.result(found.as_json(), table([("items", str(found.items)), *rows]))
+            progress.say(f"left out: {skipped.image}: {skipped.reason}")
+        for note in found.notes:
+            progress.say(f"note: {note}")
+        out.result(found.as_json(), _figures(found))
+
+
+def _crew() -> "Crew":
+    """The processes that torchrun or accelerate started, or this one alone."""
+    from blip_edge.evaluation import ALONE, Crew
+
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ALONE
+    import_extra("torch", "train")
+    from blip_edge.training import processes
+
+    processes.begin()
+    return Crew(processes.rank(), processes.world(), processes.everyone)
+
+
+def _figures(found: "Evaluation") -> str:
+    """Metrics with their intervals, and below them those of each group."""
+    rows = [("items", str(found.items), "")]
+    for name, value in found.metrics.items():
+        one = (found.intervals or {}).get(name)
+        rows.append((name, f"{value:.4g}", f"{one.low:.4g} to {one.high:.4g}" if one else ""))
+    parts = [table(rows)]
+    for name, groups in found.groups.items():
+        metrics = list(dict.fromkeys(metric for own in groups.values() for metric in own))
+        lines = [
+            (group, *(f"{own[metric]:.4g}" if metric in own else "-" for metric in metrics))
+            for group, own in groups.items()
+        ]
+        parts.append(table(lines, head=(name, *metrics)))
+    return "\n\n".join(parts)
 
 
 @app.command(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blip_edge.artifact import inside, kind, read_json, sha256_file
-from blip_edge.data.files import attributes, boxes, dialogs, listed, parsed, strict
+from blip_edge.data.files import answers, attributes, boxes, dialogs, listed, parsed, strict
 from blip_edge.data.rows import (
     Box,
     CaptionRow,
@@ -115,11 +115,7 @@ class Dataset:
 
     def answers(self) -> list[str]:
         """The answers that are ranked when a question is not answered freely."""
-        path = self.folder / "answer_list.json"
-        answers = listed(path)
-        if not all(isinstance(answer, str) for answer in answers):
-            raise ArtifactError(f"{path} is not a list of strings")
-        return answers
+        return answers(self.folder / "answer_list.json")
 
     def sentences(self, split: str) -> list[SentenceRow]:
         """NLVR2: sentences about two pictures; splits train, dev, test."""

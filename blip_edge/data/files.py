@@ -5,6 +5,7 @@ Every reader yields a row or, in its place, the `ArtifactError` that says what i
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from blip_edge.data.rows import Box, Dialog, Fields, Round
 from blip_edge.errors import ArtifactError
 
 __all__ = [
+    "answers",
     "attributes",
     "boxes",
     "boxes_in",
@@ -56,6 +58,22 @@ def listed(path: Path) -> list[Any]:
     if not isinstance(rows, list):
         raise ArtifactError(f"{path} is not a list of rows")
     return rows
+
+
+def answers(path: Path) -> list[str]:
+    """A list of answers to be ranked, each of them once.
+
+    Raises:
+        ArtifactError: the file is missing, not JSON, or not such a list.
+    """
+    found = read_json(path)
+    texts = isinstance(found, list) and all(isinstance(one, str) and one.strip() for one in found)
+    if not found or not texts:
+        raise ArtifactError(f"{path} is not a JSON list of strings with something in them")
+    twice = next((answer for answer, count in Counter(found).items() if count > 1), None)
+    if twice is not None:
+        raise ArtifactError(f"{path} holds {twice!r} more than once; an answer is ranked once")
+    return list(found)
 
 
 def parsed(

@@ -1,67 +1,93 @@
-"""Pictures of a data set as an evaluation opens them: those that do not open are counted."""
+"""Media of a data set as an evaluation opens them: those that do not open are counted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from PIL import Image
 
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
+from blip_edge.evaluation.crew import ALONE, Crew
 from blip_edge.preprocess import open_image
 
-__all__ = ["Album", "Skipped", "groups"]
+__all__ = ["Album", "Media", "Skipped", "groups"]
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read, and so was left out."""
+    """A picture or clip that could not be read, and so was left out."""
 
     image: str
     reason: str
 
 
-class Album:
-    """Opens pictures, and keeps count of those that do not open.
+class Media(Generic[M]):
+    """Opens pictures or clips, and keeps count of those that do not open.
 
     Args:
-        dataset: whose pictures they are.
-        pictures: how many there are.
+        dataset: whose they are.
+        number: how many there are.
         max_bad: the share of them that may be unreadable.
+        crew: the processes that open them, each its share.
     """
 
-    def __init__(self, dataset: Dataset, pictures: int, max_bad: float) -> None:
-        self._dataset, self._pictures, self._max_bad = dataset, pictures, max_bad
+    _kind = "media"
+
+    def __init__(self, dataset: Dataset, number: int, max_bad: float, crew: Crew = ALONE) -> None:
+        self._dataset, self._number, self._max_bad = dataset, number, max_bad
+        self._crew = crew
         self._bad: dict[str, Skipped] = {}
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """What was left out, in the order in which it was met."""
+        """What was left out, by whichever process; every one must ask.
+
+        Raises:
+            ArtifactError: it is too much, all together.
+        """
+        parts = self._crew.everyone(self._bad)
+        self._bad = {image: one for part in parts for image, one in part.items()}
+        self._check()
         return tuple(self._bad.values())
 
-    def open(self, image: str) -> Image.Image | None:
-        """The picture at a path relative to the image root, or None if it cannot be read.
+    def open(self, name: str) -> M | None:
+        """What rows call by that name, or None if it cannot be read.
 
         Raises:
             ArtifactError: it is one too many.
         """
-        if image in self._bad:
+        if name in self._bad:
             return None
         try:
-            return open_image(self._dataset.image_path(image))
+            return self._read(name)
         except ArtifactError as error:
-            self._skip(image, error)
+            self._bad[name] = Skipped(name, str(error))
+            self._check()
             return None
 
-    def _skip(self, image: str, error: ArtifactError) -> None:
-        self._bad[image] = Skipped(image, str(error))
-        if len(self._bad) > self._max_bad * self._pictures:
+    def _check(self) -> None:
+        if len(self._bad) > self._max_bad * self._number:
+            *_, last = self._bad.values()
             raise ArtifactError(
-                f"{self._dataset.folder}: {len(self._bad)} of {self._pictures} pictures cannot be "
-                f"read, which is too many; the last: {error}"
+                f"{self._dataset.folder}: {len(self._bad)} of {self._number} {self._kind} "
+                f"cannot be read, which is too many; the last: {last.reason}"
             )
+
+    def _read(self, name: str) -> M:
+        raise NotImplementedError
+
+
+class Album(Media[Image.Image]):
+    """Opens pictures by their paths relative to the image root."""
+
+    _kind = "pictures"
+
+    def _read(self, name: str) -> Image.Image:
+        return open_image(self._dataset.image_path(name))
 
 
 def groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

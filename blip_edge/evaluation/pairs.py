@@ -1,15 +1,17 @@
 """Whether pictures answer queries: how well relevant pairs are told from others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from blip_edge.data import Dataset
+from blip_edge.data.rows import QueryRow
 from blip_edge.errors import ArtifactError
 from blip_edge.evaluation.album import Album
 from blip_edge.evaluation.result import EvalSettings, Evaluation
-from blip_edge.metrics import roc_auc
+from blip_edge.metrics import Bootstrap, Interval, drawn_auc, roc_auc
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.results import Match
 
@@ -41,27 +43,47 @@ def evaluate_pairs(
     of_image: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         of_image.setdefault(row.image, []).append(number)
-    album = Album(dataset, len(of_image), how.max_bad)
-    found: dict[int, Match] = {}
-    for image, numbers in progress.track(list(of_image.items()), "matching"):
-        picture = album.open(image)
-        if picture is not None:
-            matches = model.match(picture, [rows[number].text for number in numbers])
-            found |= dict(zip(numbers, matches, strict=True))
-    labels = [rows[number].label for number in found]
-    if len(set(labels)) < 2:
+    album = Album(dataset, len(of_image), how.max_bad, how.crew)
+
+    def ask(image: str) -> list[tuple[int, Match]]:
+        picture, numbers = album.open(image), of_image[image]
+        if picture is None:
+            return []
+        matches = model.match(picture, [rows[number].text for number in numbers])
+        return list(zip(numbers, matches, strict=True))
+
+    found = dict(how.crew.gathered(list(of_image), ask, "matching", progress))
+    asked = [rows[number] for number in found]
+    if len({row.label for row in asked}) < 2:
         raise ArtifactError(f"{dataset.folder}/pairs_{split}.json needs pairs of both kinds")
+    labels = [row.label for row in asked]
+    scores = {
+        "ROC-AUC": [one.itm for one in found.values()],
+        "ROC-AUC-itc": [one.itc for one in found.values()],
+    }
     return Evaluation(
         task="pairs",
         split=split,
         items=len(found),
-        metrics={
-            "ROC-AUC": 100 * roc_auc([one.itm for one in found.values()], labels),
-            "ROC-AUC-itc": 100 * roc_auc([one.itc for one in found.values()], labels),
-        },
+        metrics={name: 100 * roc_auc(own, labels) for name, own in scores.items()},
         predictions=[
-            {"image": rows[n].image, "text": rows[n].text, "score": one.itm}
-            for n, one in found.items()
+            {"image": row.image, "text": row.text, "score": one.itm}
+            for row, one in zip(asked, found.values(), strict=True)
         ],
         skipped=album.skipped,
+        intervals=None if how.ci is None else _intervals(how.ci, scores, asked),
     )
+
+
+def _intervals(
+    ci: Bootstrap, scores: Mapping[str, list[float]], rows: Sequence[QueryRow]
+) -> dict[str, Interval]:
+    """Pictures are drawn with all their pairs."""
+    labels = [row.label for row in rows]
+    areas = [drawn_auc(own, labels) for own in scores.values()]
+    found = ci.weighted(
+        lambda times: 100 * np.concatenate([area(times) for area in areas], axis=1),
+        len(rows),
+        clusters=[row.image for row in rows],
+    )
+    return dict(zip(scores, found, strict=True))

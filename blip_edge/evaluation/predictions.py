@@ -1,75 +1,150 @@
 """Score a results file that any model wrote, in the field's own format.
 
-For captions a JSON list of `{"image_id", "caption"}`, one for each picture of the split; for
-questions one of `{"question_id", "answer"}`. Only annotations are read: the pictures need not be
+A JSON list, with everything of the split once. Only annotations are read: the pictures need not be
 there.
+
+    caption   {"image_id", "caption"}               COCO's and nocaps' servers
+    vqa       {"question_id", "answer"}             VQA's server
+    nlvr2     {"identifier", "label"}               or, as .csv, lines `identifier,label`
+    visdial   {"image_id", "round_id", "ranks"}     VisDial's server: rounds and ranks from 1
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from blip_edge.artifact import read_json
+import numpy as np
+
 from blip_edge.data import Dataset
 from blip_edge.data.rows import Fields
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.evaluation.agreement import judge_captions
+from blip_edge.evaluation.nlvr2 import judge_sentences, read_sentences
 from blip_edge.evaluation.references import CaptionSet
-from blip_edge.evaluation.result import Evaluation
-from blip_edge.evaluation.vqa import vqa_metrics
+from blip_edge.evaluation.result import EvalSettings, Evaluation
+from blip_edge.evaluation.results_file import read_results
+from blip_edge.evaluation.visdial import RoundId, judge_dialogs, read_dialogs
+from blip_edge.evaluation.vqa import judge_answers, read_questions
 
 __all__ = ["score_predictions"]
 
-_FORMATS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer")}
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def score_predictions(
-    predictions: Path, data: Path, *, task: str = "caption", split: str = "test"
+    predictions: Path,
+    data: Path,
+    *,
+    task: str = "caption",
+    split: str = "test",
+    how: EvalSettings | None = None,
 ) -> Evaluation:
     """The metrics of a results file; ids may be written as numbers or as text.
+
+    Args:
+        predictions: the file.
+        data: a data set with the task's annotations for `split`.
+        task: caption, vqa, nlvr2 or visdial.
+        split: train, val or test; NLVR2's are train, dev and test.
+        how: `limit` and `ci` count here.
 
     Raises:
         UsageError: a task that has no results format here.
         ArtifactError: the file is not such a list, or its ids are not exactly the split's.
     """
-    if task not in _FORMATS:
+    if task not in _SCORED:
         raise UsageError(
-            f"no results file of the task {task!r} can be scored; what can: {', '.join(_FORMATS)}"
+            f"no results file of the task {task!r} can be scored; what can: {', '.join(_SCORED)}"
         )
-    score = _captions if task == "caption" else _answers
-    return score(Path(predictions), Path(data), split)
-
-
-def _captions(predictions: Path, data: Path, split: str) -> Evaluation:
-    captions = CaptionSet.read(data, split)
-    ids = {str(sample.image_id): sample.image_id for sample in captions.samples}
-    said = _matched(predictions, "caption", ids, data / f"caption_{split}.json")
-    found = {ids[key]: text for key, text in said.items()}
-    return Evaluation(
-        task="caption",
-        split=split,
-        items=len(found),
-        metrics=captions.score(found),
-        predictions=[{"image_id": key, "caption": text} for key, text in found.items()],
-    )
-
-
-def _answers(predictions: Path, data: Path, split: str) -> Evaluation:
     dataset = Dataset.open(data)
-    rows = dataset.questions(split)
-    asked = data / f"vqa_{split}.json"
-    said = _matched(predictions, "vqa", [row.question_id for row in rows], asked)
-    return Evaluation(
-        task="vqa",
-        split=split,
-        items=len(said),
-        metrics=vqa_metrics(said, rows, dataset),
-        predictions=[{"question_id": key, "answer": text} for key, text in said.items()],
+    return _SCORED[task](Path(predictions), dataset, split, how or EvalSettings())
+
+
+def _captions(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
+    captions = CaptionSet.read(dataset.folder, split, limit=how.limit)
+    ids = {str(sample.image_id): sample.image_id for sample in captions.samples}
+    said = _texts(path, "image_id", "caption", ids, captions.where)
+    return judge_captions(captions, {ids[key]: text for key, text in said.items()}, ci=how.ci)
+
+
+def _answers(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
+    rows = read_questions(dataset, split, how.limit)
+    ids = [row.question_id for row in rows]
+    said = _texts(path, "question_id", "answer", ids, dataset.folder / f"vqa_{split}.json")
+    return judge_answers(dataset, split, rows, said, ci=how.ci)
+
+
+def _sentences(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
+    rows = read_sentences(dataset, split, how.limit)
+    ids = [row.identifier for row in rows]
+    said = _texts(path, "identifier", "label", ids, dataset.folder / f"nlvr_{split}.json")
+    for identifier, label in said.items():
+        if label.lower() not in ("true", "false"):
+            raise ArtifactError(
+                f'{path}: identifier {identifier} has the label {label!r}, not "True" or "False"'
+            )
+    return judge_sentences(
+        split, rows, {key: label.lower() == "true" for key, label in said.items()}, ci=how.ci
     )
 
 
-def _matched(path: Path, task: str, ids: Collection[str], asked: Path) -> dict[str, str]:
+def _dialogs(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
+    dialogs = read_dialogs(dataset, split, how.limit)
+    options = {
+        (one.image_id, number): len(turn.options)
+        for one in dialogs
+        for number, turn in enumerate(one.rounds, 1)
+    }
+
+    def read(fields: Fields) -> tuple[RoundId, tuple[int, ...]]:
+        key = (fields.integer("image_id"), fields.integer("round_id"))
+        ranks = fields.many("ranks", int)
+        number = options.get(key, len(ranks))
+        if len(ranks) != number or not all(1 <= rank <= number for rank in ranks):
+            raise fields.wrong("ranks", f"are not {number} ranks from 1 to {number}")
+        return key, ranks
+
+    found = _once(path, read, "image_id and round_id")
+    asked = dataset.folder / f"visdial_{split}.json"
+    ranks = _matched(path, found, options, "image_id and round_id", "ranks", asked)
+    # The first rank is the highest score.
+    return judge_dialogs(
+        split, dialogs, {key: -np.asarray(own) for key, own in ranks.items()}, ci=how.ci
+    )
+
+
+_SCORED: dict[str, Callable[[Path, Dataset, str, EvalSettings], Evaluation]] = {
+    "caption": _captions,
+    "vqa": _answers,
+    "nlvr2": _sentences,
+    "visdial": _dialogs,
+}
+
+
+def _texts(path: Path, key: str, value: str, ids: Collection[str], asked: Path) -> dict[str, str]:
     """What was said by the data set's ids, in their order."""
-    key, value = _FORMATS[task]
-    found = _read(path, key, value)
+    found = _once(path, lambda fields: (fields.text(key), fields.text(value)), key, value)
+    return _matched(path, found, ids, key, value, asked)
+
+
+def _once(
+    path: Path, read: Callable[[Fields], tuple[K, V]], key: str, value: str = "ranks"
+) -> dict[K, V]:
+    """What `read` makes of each row; ids that occur twice are refused."""
+    found: dict[K, V] = {}
+    for number, row in enumerate(read_results(path, key, value)):
+        one, own = read(Fields(row, f"{path}, row {number}"))
+        if one in found:
+            raise ArtifactError(f"{path}: {key} {_shown(one)} occurs twice, again in row {number}")
+        found[one] = own
+    return found
+
+
+def _matched(
+    path: Path, found: Mapping[K, V], ids: Collection[K], key: str, value: str, asked: Path
+) -> dict[K, V]:
+    """What was found for `ids`, in their order: all of them, and nothing else."""
     known = set(ids)
     unknown = [one for one in found if one not in known]
     if unknown:
@@ -80,20 +155,10 @@ def _matched(path: Path, task: str, ids: Collection[str], asked: Path) -> dict[s
     return {one: found[one] for one in ids}
 
 
-def _read(path: Path, key: str, value: str) -> dict[str, str]:
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise ArtifactError(f'{path} is not a list of {{"{key}", "{value}"}}')
-    found: dict[str, str] = {}
-    for number, row in enumerate(rows):
-        fields = Fields(row, f"{path}, row {number}")
-        one = fields.text(key)
-        if one in found:
-            raise ArtifactError(f"{path}: {key} {one} occurs twice, again in row {number}")
-        found[one] = fields.text(value)
-    return found
-
-
-def _some(ids: list[str]) -> str:
+def _some(ids: list[Any]) -> str:
     more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-    return f"{ids[0]}{more}"
+    return f"{_shown(ids[0])}{more}"
+
+
+def _shown(one: object) -> str:
+    return ", ".join(map(str, one)) if isinstance(one, tuple) else str(one)

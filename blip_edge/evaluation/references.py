@@ -1,17 +1,18 @@
 """A split's pictures with what people say of them, ready to be captioned or scored."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from blip_edge.data import Dataset
 from blip_edge.data.rows import CaptionRow
-from blip_edge.data.shapes import Scene, judge, read_scenes
+from blip_edge.data.shapes import Scene, read_scenes
 from blip_edge.errors import ArtifactError, UsageError
-from blip_edge.metrics import bleu, cider, rouge_l
 
-__all__ = ["CaptionSet", "ImageId", "Sample"]
+__all__ = ["CaptionSet", "ImageId", "Sample", "unique"]
+
+R = TypeVar("R")
 
 ImageId = int | str
 
@@ -25,6 +26,9 @@ class Sample:
     image: str
     """Its path, relative to the image root."""
     references: tuple[str, ...]
+    """None where the captions are hidden."""
+    domain: str | None = None
+    """Of nocaps: in-domain, near-domain or out-domain."""
 
 
 @dataclass(frozen=True)
@@ -60,43 +64,31 @@ class CaptionSet:
             raise ArtifactError(f"{data / f'scenes_{split}.json'} has no scene for {without}")
         return cls(dataset, split, samples, scenes)
 
-    def score(self, captions: Mapping[ImageId, str]) -> dict[str, float]:
-        """The metrics of `captions`, over the pictures that have one.
-
-        CIDEr, BLEU and ROUGE-L are 100 times the metric's own unit, as papers print them. On a
-        drawn world also `truth` (the share, between 0 and 1, of captions that are true of the
-        scene), `facts_per_caption` and `distinct_captions`.
-        """
-        samples = [sample for sample in self.samples if sample.image_id in captions]
-        said = {sample.image_id: captions[sample.image_id] for sample in samples}
-        metrics = _agreement(said, {sample.image_id: sample.references for sample in samples})
-        if self.scenes is not None:
-            metrics |= _truth([(said[s.image_id], self.scenes[s.image]) for s in samples])
-        return metrics
+    @property
+    def where(self) -> Path:
+        """The file of the annotations."""
+        return self.dataset.folder / f"caption_{self.split}.json"
 
 
-def _agreement(
-    captions: Mapping[ImageId, str], references: Mapping[ImageId, tuple[str, ...]]
-) -> dict[str, float]:
-    metrics = {"CIDEr": 100 * cider(captions, references).mean}
-    for n, score in enumerate(bleu(captions, references), 1):
-        metrics[f"BLEU-{n}"] = 100 * score.mean
-    return metrics | {"ROUGE-L": 100 * rouge_l(captions, references).mean}
+def unique(rows: list[R], key: str, where: Path) -> list[R]:
+    """`rows`, of which no two say the same `key`.
 
-
-def _truth(said: list[tuple[str, Scene]]) -> dict[str, float]:
-    verdicts = [judge(caption, scene) for caption, scene in said]
-    return {
-        "truth": sum(verdict.true for verdict in verdicts) / len(verdicts),
-        "facts_per_caption": sum(verdict.facts for verdict in verdicts) / len(verdicts),
-        "distinct_captions": len({caption for caption, _ in said}),
-    }
+    Raises:
+        ArtifactError: two do, or there are no rows.
+    """
+    if not rows:
+        raise ArtifactError(f"{where} has no rows")
+    (often, times), *_ = Counter(getattr(row, key) for row in rows).most_common(1)
+    if times > 1:
+        raise ArtifactError(f"{where}: {key} {often} stands in {times} rows; each needs its own")
+    return rows
 
 
 def _samples(rows: list[CaptionRow], where: Path) -> tuple[Sample, ...]:
     """Rows of one picture become one sample: a training split has a row for each caption."""
     ids = _result_ids(rows)
     images: dict[ImageId, str] = {}
+    domains: dict[ImageId, str | None] = {}
     references: dict[ImageId, list[str]] = {}
     for row in rows:
         image_id = ids[row.image]
@@ -105,8 +97,10 @@ def _samples(rows: list[CaptionRow], where: Path) -> tuple[Sample, ...]:
                 f"{where}: image_id {image_id} stands for both {images[image_id]} and {row.image}"
             )
         references.setdefault(image_id, []).extend(row.captions)
+        domains[image_id] = row.domain
     return tuple(
-        Sample(image_id, image, tuple(references[image_id])) for image_id, image in images.items()
+        Sample(image_id, image, tuple(references[image_id]), domains[image_id])
+        for image_id, image in images.items()
     )
 
 

@@ -1,10 +1,12 @@
 """What an evaluation found, and which tasks there are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blip_edge.errors import UsageError
 from blip_edge.evaluation.album import Skipped
+from blip_edge.evaluation.crew import ALONE, Crew
+from blip_edge.metrics import Bootstrap, Interval
 
 __all__ = ["TASKS", "EvalSettings", "Evaluation", "check_task"]
 
@@ -27,6 +29,10 @@ class EvalSettings:
     many of the listed answers are scored. As in BLIP when not given."""
     max_bad: float = 0.01
     """The share of pictures that may be unreadable."""
+    ci: Bootstrap | None = None
+    """How intervals are drawn; there are none when not given."""
+    crew: Crew = ALONE
+    """The processes that share the work. Every one of them finds the whole result."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "limit", "beams", "k"):
@@ -46,17 +52,30 @@ class Evaluation:
     metrics: dict[str, float]
     """By the names that the field gives them, and in the figures that papers print."""
     predictions: list[dict[str, Any]]
-    """In the field's own results format: `{"image_id", "caption"}`, `{"question_id", "answer"}`."""
+    """In the field's own results format, as `evaluation.predictions` describes it."""
     skipped: tuple[Skipped, ...] = ()
+    intervals: dict[str, Interval] | None = None
+    """Of the metrics that have one, in the metric's own figures; None when nobody asked."""
+    groups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """The same metrics of parts of the split, where rows say what they belong to: by
+    `perAnswerType`, `perQuestionType`, `perDomain`, and then by the group's name. Each group also
+    says how many `items` it has."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures should know, a line each."""
 
     def as_json(self) -> dict[str, Any]:
-        """What `eval --json` prints: task, split, items and metrics."""
-        return {
+        """What `eval --json` prints: task, split, items and metrics, and what else there is."""
+        found: dict[str, Any] = {
             "task": self.task,
             "split": self.split,
             "items": self.items,
             "metrics": dict(self.metrics),
         }
+        if self.intervals is not None:
+            found["intervals"] = {name: [one.low, one.high] for name, one in self.intervals.items()}
+        if self.groups:
+            found["groups"] = self.groups
+        return found
 
 
 def check_task(task: str) -> None:

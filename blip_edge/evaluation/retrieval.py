@@ -8,7 +8,7 @@ of them would be 9 GB. Its keys and values serve all texts that want to be read 
 
 # I pictures · T texts
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.evaluation.album import Album, groups
+from blip_edge.evaluation.intervals import Figures, intervals, share
 from blip_edge.evaluation.result import EvalSettings, Evaluation
 from blip_edge.metrics import ranks, retrieval, text_ranks
 from blip_edge.progress import SILENT, Progress
@@ -25,9 +26,14 @@ from blip_edge.progress import SILENT, Progress
 __all__ = ["Compares", "evaluate_retrieval"]
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 # Candidates that BLIP reads on COCO; 128 on Flickr30k.
 _K = 256
+# Texts that are embedded at a time.
+_TEXTS = 256
+_RECALLED = (1, 5, 10)
 # Below every candidate that was read.
 _UNREAD = -100.0
 
@@ -67,43 +73,48 @@ def evaluate_retrieval(
     texts_of: dict[str, list[str]] = {}
     for row in rows:
         texts_of.setdefault(row.image, []).extend(row.captions)
-    album = Album(dataset, len(texts_of), how.max_bad)
-    images, vectors = _embedded(model, list(texts_of), album, how.batch, progress)
+    without = [image for image, own in texts_of.items() if not own]
+    if without:
+        raise ArtifactError(f"{dataset.folder}: {without[0]} of {split} has no texts to be found")
+    album = Album(dataset, len(texts_of), how.max_bad, how.crew)
+    images, vectors = _embedded(model, list(texts_of), album, how, progress)
     texts = [text for image in images for text in texts_of[image]]
     owner = np.repeat(np.arange(len(images)), [len(texts_of[image]) for image in images])
-    cosines = vectors @ model.embed_text(texts).T  # (I, T)
-    by_image, by_text = _read_again(
-        model, images, texts, cosines, album, min(how.k or _K, cosines.size), progress
-    )
-    found = retrieval(text_ranks(by_image, owner), ranks(by_text.T, owner))
+    batches = list(groups(texts, _TEXTS))
+    embedded = how.crew.gathered(batches, lambda some: list(model.embed_text(list(some))), "texts")
+    cosines = vectors @ np.stack(embedded).T  # (I, T)
+    by_image, by_text = _read_again(model, images, texts, cosines, album, how, progress)
+    places = text_ranks(by_image, owner), ranks(by_text.T, owner)
+    figures = _of_places(*places, owner)
     return Evaluation(
         task="retrieval",
         split=split,
         items=len(images),
-        metrics={name: 100 * share for name, share in found.items()},
+        metrics={name: 100 * share for name, share in retrieval(*places).items()},
         predictions=[
             {"image": image, "caption": texts[best]}
             for image, best in zip(images, by_image.argmax(axis=1), strict=True)
         ],
         skipped=album.skipped,
+        intervals=None if how.ci is None else intervals(how.ci, figures),
     )
 
 
 def _embedded(
-    model: Compares, images: list[str], album: Album, batch: int, progress: Progress
+    model: Compares, images: list[str], album: Album, how: EvalSettings, progress: Progress
 ) -> tuple[list[str], F32]:
     """The pictures that can be read, and their unit vectors (I, E)."""
-    readable: list[str] = []
-    vectors: list[F32] = []
-    for group in progress.track(list(groups(images, batch)), "embedding"):
+
+    def embed(group: Sequence[str]) -> list[tuple[str, F32]]:
         opened = [(image, album.open(image)) for image in group]
         pictures = [picture for _, picture in opened if picture is not None]
-        if pictures:
-            vectors.append(model.embed_image(pictures))
-            readable += [image for image, picture in opened if picture is not None]
-    if not readable:
+        readable = [image for image, picture in opened if picture is not None]
+        return list(zip(readable, model.embed_image(pictures), strict=True)) if pictures else []
+
+    found = how.crew.gathered(list(groups(images, how.batch)), embed, "embedding", progress)
+    if not found:
         raise ArtifactError("no picture could be read")
-    return readable, np.concatenate(vectors)
+    return [image for image, _ in found], np.stack([vector for _, vector in found])
 
 
 def _read_again(
@@ -112,29 +123,61 @@ def _read_again(
     texts: list[str],
     cosines: F32,
     album: Album,
-    k: int,
+    how: EvalSettings,
     progress: Progress,
 ) -> tuple[F32, F32]:
     """(I, T) scores to rank texts by image, and images by text: the first k read, others below."""
+    k = how.k or _K
     first_texts = _first(cosines, k)  # (I, T)
     first_images = _first(cosines.T, k).T  # (I, T)
+
+    def read(number: int) -> list[tuple[int, Indices, F32]]:
+        wanted = np.flatnonzero(first_texts[number] | first_images[number])
+        picture = album.open(images[number])
+        if picture is None or not len(wanted):
+            return []
+        logits = model.itm_logits(picture, [texts[t] for t in wanted])[:, 1]
+        return [(number, wanted, logits + cosines[number, wanted])]
+
     by_image = np.full_like(cosines, _UNREAD)
     by_text = np.full_like(cosines, _UNREAD)
-    for number, image in enumerate(progress.track(images, "reading", total=len(images))):
-        wanted = np.flatnonzero(first_texts[number] | first_images[number])
-        picture = album.open(image)
-        if picture is None or not len(wanted):
-            continue
-        logits = model.itm_logits(picture, [texts[t] for t in wanted])[:, 1]
-        scores = logits + cosines[number, wanted]
+    for number, wanted, scores in how.crew.gathered(range(len(images)), read, "reading", progress):
         by_image[number, wanted] = np.where(first_texts[number, wanted], scores, _UNREAD)
         by_text[number, wanted] = np.where(first_images[number, wanted], scores, _UNREAD)
     return by_image, by_text
 
 
 def _first(scores: F32, k: int) -> NDArray[np.bool_]:
-    """(Q, C) whether a candidate is among the k best of its query."""
+    """(Q, C) whether a candidate is among the k best of its query; all are if k is larger."""
     chosen = np.zeros(scores.shape, dtype=np.bool_)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     np.put_along_axis(chosen, best, True, axis=1)
     return chosen
+
+
+def _of_places(texts: Indices, images: Indices, owner: Indices) -> Figures:
+    """What each picture, drawn with its texts, adds to the recalls.
+
+    Args:
+        texts: (I,), places of texts asked with a picture.
+        images: (T,), places of pictures asked with a text.
+        owner: (T,), the picture of each text.
+    """
+    asked = np.bincount(owner, minlength=len(texts)).astype(np.float64)
+    own = [100.0 * (texts <= k) for k in _RECALLED]
+    found = [np.bincount(owner, 100.0 * (images <= k), len(texts)) for k in _RECALLED]
+    table = np.stack([*own, *found, np.ones_like(asked), asked], axis=1)
+    of_sums = {f"txt_r{k}": share(column, -2) for column, k in enumerate(_RECALLED)}
+    of_sums |= {"txt_r_mean": _mean(list(of_sums.values()))}
+    pictures = {f"img_r{k}": share(column, -1) for column, k in enumerate(_RECALLED, 3)}
+    of_sums |= pictures | {"img_r_mean": _mean(list(pictures.values()))}
+    of_sums["r_mean"] = _mean([of_sums["txt_r_mean"], of_sums["img_r_mean"]])
+    return Figures(table, of_sums)
+
+
+def _mean(metrics: list[Callable[[F64], F64]]) -> Callable[[F64], F64]:
+    def mean(sums: F64) -> F64:
+        found: F64 = np.mean([metric(sums) for metric in metrics], axis=0)
+        return found
+
+    return mean

@@ -45,7 +45,7 @@ def evaluate(
         data: a data set with the task's annotations for `split`.
         task: one of `evaluation.TASKS`.
         split: train, val or test; NLVR2's are train, dev and test.
-        how: batch, limit, beams and the like.
+        how: batch, limit, beams, intervals, and who shares the work.
         threads: how many the engine may use; its own choice when not given.
         progress: is told how far it is.
 
@@ -76,11 +76,4 @@ def evaluate_loaded(
         found: Evaluation = _OTHERS[task](model, dataset, split, how, progress=progress)
         return found
     captions = CaptionSet.read(dataset.folder, split, limit=how.limit)
-    return evaluate_captions(
-        model,
-        captions,
-        batch=how.batch,
-        beams=how.beams,
-        max_bad=how.max_bad,
-        progress=progress,
-    )
+    return evaluate_captions(model, captions, how, progress=progress)

@@ -14,15 +14,16 @@ METEOR and SPICE are in `metrics.java`, because they need programs that are not 
 
 from blip_edge.metrics.attributes import (
     average_precisions,
+    drawn_precision,
     mean_average_precision,
     precision_by_group,
 )
-from blip_edge.metrics.auc import roc_auc
+from blip_edge.metrics.auc import drawn_auc, roc_auc
 from blip_edge.metrics.bleu import bleu, bleu_counts, bleu_of
 from blip_edge.metrics.cider import cider
 from blip_edge.metrics.exact import exact_match
 from blip_edge.metrics.interval import Bootstrap, Interval
-from blip_edge.metrics.nlvr2 import consistency, judgements
+from blip_edge.metrics.nlvr2 import consistency, judgements, sentence_of
 from blip_edge.metrics.ptb import words
 from blip_edge.metrics.ranks import mean_rank, median_rank, ranks, recall
 from blip_edge.metrics.retrieval import recalls, retrieval, text_ranks
@@ -43,6 +44,8 @@ __all__ = [
     "cider",
     "consistency",
     "dialog",
+    "drawn_auc",
+    "drawn_precision",
     "exact_match",
     "judgements",
     "mean_average_precision",
@@ -56,6 +59,7 @@ __all__ = [
     "retrieval",
     "roc_auc",
     "rouge_l",
+    "sentence_of",
     "text_ranks",
     "vqa_accuracy",
     "words",

@@ -11,11 +11,11 @@ Boxes of one score are taken together, so that their order changes nothing. A ra
 share of boxes with the attribute as its AP. The benchmark's own program cuts scores to 0 … 1 first,
 which ties all that are below 0; here scores are taken as they are.
 
-B boxes · A attributes
+B boxes · A attributes · R resamples
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from blip_edge.metrics.score import by_group
 __all__ = [
     "average_precision",
     "average_precisions",
+    "drawn_precision",
     "mean_average_precision",
     "precision_by_group",
 ]
@@ -56,6 +57,38 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     found = np.cumsum(np.bincount(place, weights=right))
     precision = found / np.cumsum(np.bincount(place))
     return float((np.diff(found, prepend=0) * precision).sum() / found[-1])
+
+
+def drawn_precision(
+    scores: ArrayLike, labels: ArrayLike
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """AP of one attribute in resamples: (R, B) how often each box was drawn to (R,).
+
+    NaN where no box with the attribute was drawn. Scores and labels are as for `average_precision`.
+
+    Raises:
+        ValueError: lengths that differ, NaN, or other labels.
+    """
+    given, judged = labelled(scores, labels, (_UNKNOWN, 0, 1))
+    known = np.flatnonzero(judged != _UNKNOWN)
+    order = known[np.argsort(-given[known], kind="stable")]
+    right = np.flatnonzero(judged[order] == 1)
+    # The last box, and the last that is right, of those that score the same as each right one.
+    last = np.searchsorted(-given[order], -given[order][right], side="right") - 1
+    found = np.searchsorted(right, last, side="right") - 1
+
+    def precisions(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn = times[:, order]
+        seen, own = np.cumsum(drawn, axis=1)[:, last], drawn[:, right]
+        shares = np.zeros_like(own)
+        # What was not drawn has no share in the sum, whatever it is divided by.
+        np.divide(own * np.cumsum(own, axis=1)[:, found], seen, out=shares, where=seen > 0)
+        average = np.full(len(times), math.nan)
+        total = own.sum(axis=1)
+        np.divide(shares.sum(axis=1), total, out=average, where=total > 0)
+        return average
+
+    return precisions
 
 
 def average_precisions(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:

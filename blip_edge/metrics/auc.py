@@ -5,12 +5,17 @@ curve", Radiology 143, 1982: the area is the statistic of Mann and Whitney. With
 relevant and N that are not, and ranks from 1 for the lowest score, the mean rank among equals,
 
     AUC = (sum of the relevant ones' ranks - P (P + 1) / 2) / (P N)
+
+which is the share of pairs of one of each kind in which the relevant one scores higher, a tie
+counting half. R resamples · K pairs that are judged
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["labelled", "roc_auc"]
+__all__ = ["drawn_auc", "labelled", "roc_auc"]
 
 
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -33,6 +38,33 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
     middle = np.cumsum(equals) - (equals - 1) / 2
     above = middle[place][relevant].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
+
+
+def drawn_auc(
+    scores: ArrayLike, labels: ArrayLike
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The area of resamples, as `Bootstrap.weighted` asks for it: (R, K) how often each was drawn
+    to (R, 1), NaN where one of the kinds was not.
+
+    Raises:
+        ValueError: as `roc_auc`, but for labels of one kind.
+    """
+    given, known = labelled(scores, labels, (0, 1))
+    relevant, others = given[known == 1], np.flatnonzero(known == 0)
+    others = others[np.argsort(given[others], kind="stable")]
+    # How many of the others score less than each relevant pair, and how many no more.
+    below, upto = (np.searchsorted(given[others], relevant, side) for side in ("left", "right"))
+
+    def areas(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        negatives = np.pad(np.cumsum(times[:, others], axis=1), ((0, 0), (1, 0)))
+        positives = times[:, known == 1]
+        won = (positives * (negatives[:, below] + negatives[:, upto])).sum(axis=1) / 2
+        possible = positives.sum(axis=1) * negatives[:, -1]
+        found = np.full(len(times), np.nan)
+        np.divide(won, possible, out=found, where=possible > 0)
+        return found[:, None]
+
+    return areas
 
 
 def labelled(

@@ -8,15 +8,17 @@ resamples' figures to the (1 + level) / 2 quantile.
     ci.mean(list(score.per_item.values()))            # accuracy, ROUGE-L, CIDEr, MRR, R@k
     ci.mean(right, clusters=images)                   # several questions an image
     ci.sums(counts, lambda sums: bleu_of(sums)[:, 3]) # what is decided by sums over the items
-    ci.figure(lambda drawn: roc_auc(s[drawn], y[drawn]), len(s), strata=y)  # anything else
+    ci.each(hits, {"R@1": first, "R@5": second})      # several such figures of the same resamples
+    ci.weighted(drawn_auc(scores, labels), len(labels), clusters=images)  # what sums do not decide
+    ci.figure(lambda drawn: roc_auc(s[drawn], y[drawn]), len(s), strata=y)  # anything else, slowly
 
 CIDEr's own weights stay those of the whole set, as is usual: its interval says how the pictures
 differ, not how the weights would.
 
-N items · R resamples · S statistics of an item
+N items · R resamples · S statistics of an item · M figures
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +71,7 @@ class Bootstrap:
         """
         given = _numbers(values, 1)
         counted = np.stack([given, np.ones_like(given)], axis=1)
-        return self.sums(counted if clusters is None else _added(counted, clusters), _ratio)
+        return self.each(counted, {"mean": _ratio}, clusters=clusters)["mean"]
 
     def sums(self, statistics: ArrayLike, metric: Callable[[Floats], ArrayLike]) -> Interval:
         """Of a metric of sums over the items, such as BLEU or a mean of several recalls.
@@ -81,9 +83,67 @@ class Bootstrap:
         Raises:
             ValueError: no statistics, NaN, or a metric that gives NaN.
         """
+        return self.each(statistics, {"metric": metric})["metric"]
+
+    def each(
+        self,
+        statistics: ArrayLike,
+        metrics: Mapping[str, Callable[[Floats], ArrayLike]],
+        *,
+        clusters: ArrayLike | None = None,
+    ) -> dict[str, Interval]:
+        """Of several metrics of sums over the items, by name; all see the same resamples.
+
+        Args:
+            statistics: (N, S), what is summed.
+            metrics: each takes sums (R, S) to figures (R,).
+            clusters: as for `mean`.
+
+        Raises:
+            ValueError: no statistics, NaN, another number of clusters, or a metric that gives NaN.
+        """
         given = _numbers(statistics, 2)
-        sums = [times @ given for times in self._times(len(given))]
-        return self._interval(np.asarray(metric(np.concatenate(sums)), dtype=np.float64))
+        drawn = given if clusters is None else _added(given, clusters)
+        sums = np.concatenate([times @ drawn for times in self._times(len(drawn))])
+        figures = {name: np.asarray(metric(sums), np.float64) for name, metric in metrics.items()}
+        return {name: self._interval(found) for name, found in figures.items()}
+
+    def weighted(
+        self,
+        metric: Callable[[Floats], ArrayLike],
+        items: int,
+        *,
+        clusters: ArrayLike | None = None,
+    ) -> list[Interval]:
+        """Of M figures that depend on all items at once, such as areas under curves.
+
+        Such figures are off in resamples: an item that is drawn twice stands beside itself, and a
+        curve of few items rises. So the interval is moved by the mean difference from the figure of
+        the set, though not below 0. A resample in which a figure is not defined (NaN) is left out.
+
+        Args:
+            metric: how often each item was drawn (some of R, N) to figures (some of R, M).
+            items: how many there are.
+            clusters: as for `mean`.
+
+        Raises:
+            ValueError: no items, another number of clusters, or a figure of the set that is NaN.
+        """
+        if items < 1:
+            raise ValueError("nothing to draw from")
+        number = np.arange(items) if clusters is None else _numbered(clusters, items)
+        whole = np.asarray(metric(np.ones((1, items))), dtype=np.float64)[0]
+        if np.isnan(whole).any():
+            raise ValueError("the metric is NaN for the set")
+        figures = [
+            np.asarray(metric(times[:, number]), dtype=np.float64)
+            for times in self._times(int(number.max()) + 1, wide=items)
+        ]
+        drawn = (figure[~np.isnan(figure)] for figure in np.concatenate(figures).T)
+        return [
+            self._between(np.maximum(figure - figure.mean() + own, 0))
+            for figure, own in zip(drawn, whole, strict=True)
+        ]
 
     def figure(
         self,
@@ -117,10 +177,10 @@ class Bootstrap:
         )
         return self._interval(np.array([metric(numbers) for numbers in drawn], dtype=np.float64))
 
-    def _times(self, items: int) -> Iterator[Floats]:
-        """(some of R, N): how often each item is drawn."""
+    def _times(self, items: int, *, wide: int = 1) -> Iterator[Floats]:
+        """(some of R, N): how often each item is drawn; fewer rows where they become `wide`."""
         random = np.random.default_rng(self.seed)
-        rows = max(1, _AT_A_TIME // items)
+        rows = max(1, _AT_A_TIME // max(items, wide))
         for first in range(0, self.resamples, rows):
             size = min(rows, self.resamples - first)
             drawn = random.integers(items, size=(size, items))
@@ -133,6 +193,9 @@ class Bootstrap:
             raise ValueError(f"{self.resamples} resamples gave figures of shape {figures.shape}")
         if np.isnan(figures).any():
             raise ValueError("the metric is NaN for a resample")
+        return self._between(figures)
+
+    def _between(self, figures: Floats) -> Interval:
         low, high = np.quantile(figures, [(1 - self.level) / 2, (1 + self.level) / 2])
         return Interval(float(low), float(high))
 
@@ -148,11 +211,17 @@ def _numbers(values: ArrayLike, dimensions: int) -> Floats:
 
 def _added(statistics: Floats, clusters: ArrayLike) -> Floats:
     """(clusters, S)."""
-    names = np.asarray(clusters)
-    if names.shape != (len(statistics),):
-        raise ValueError(f"{len(statistics)} values, but clusters of shape {names.shape}")
-    _, number = np.unique(names, return_inverse=True)
+    number = _numbered(clusters, len(statistics))
     return np.stack([np.bincount(number, weights=column) for column in statistics.T], axis=1)
+
+
+def _numbered(clusters: ArrayLike, items: int) -> Indices:
+    """(N,): the number of each item's cluster, from 0."""
+    names = np.asarray(clusters)
+    if names.shape != (items,):
+        raise ValueError(f"{items} values, but clusters of shape {names.shape}")
+    number: Indices = np.unique(names, return_inverse=True)[1]
+    return number
 
 
 def _ratio(sums: Floats) -> Floats:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from blip_edge.metrics.score import Score, paired
 
-__all__ = ["consistency", "judgements"]
+__all__ = ["consistency", "judgements", "sentence_of"]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -52,9 +52,14 @@ def consistency(per_item: Mapping[str, float]) -> Score[str] | None:
         raise ValueError("nothing to score")
     worst: dict[str, float] = {}
     for identifier, right in per_item.items():
-        parts = _IDENTIFIER.fullmatch(identifier)
-        if parts is None:
+        sentence = sentence_of(identifier)
+        if sentence is None:
             return None
-        sentence = f"{parts[1]}-{parts[2]}"
         worst[sentence] = min(right, worst.get(sentence, 1.0))
     return Score(fmean(worst.values()), worst)
+
+
+def sentence_of(identifier: str) -> str | None:
+    """`split-set-sentence` of `split-set-pair-sentence`; None where an identifier is not such."""
+    parts = _IDENTIFIER.fullmatch(identifier)
+    return None if parts is None else f"{parts[1]}-{parts[2]}"

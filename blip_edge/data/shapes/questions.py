@@ -23,6 +23,7 @@ __all__ = ["Asked", "answer_list", "ask", "questions"]
 _PEOPLE = 10
 _DISSENT = 3  # at most so many of the ten answer something else
 _TRIES = 20  # for each question
+_YES_NO = ("yes", "no")
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,21 @@ class Asked:
     answer: str
     answers: tuple[str, ...]
 
+    @property
+    def question_type(self) -> str:
+        """The first two words, such as "how many"."""
+        return " ".join(self.question.split()[:2])
+
+    @property
+    def answer_type(self) -> str:
+        """VQAv2's: yes/no, number or other."""
+        if self.answer in _YES_NO:
+            return "yes/no"
+        return "number" if self.answer.isdigit() else "other"
+
 
 def questions(world: World, pictures: list[Picture]) -> list[dict[str, Any]]:
-    """Rows `{"question_id", "image", "question", "answer"}` with ten answers each."""
+    """Rows as VQAv2's, with ten answers each."""
     rows = []
     for picture in pictures:
         rng = world.rng(picture.split, picture.index, Purpose.QUESTIONS)
@@ -47,6 +60,8 @@ def questions(world: World, pictures: list[Picture]) -> list[dict[str, Any]]:
                     "image": picture.image,
                     "question": one.question,
                     "answer": _people(one, rng),
+                    "question_type": one.question_type,
+                    "answer_type": one.answer_type,
                 }
             )
     return rows
@@ -57,7 +72,7 @@ def answer_list(world: World) -> list[str]:
     recipe = world.recipe
     numbers = tuple(str(number) for number in range(recipe.objects + 1))
     known = (
-        ("yes", "no"), numbers, world.colours, world.shapes, world.sizes * (recipe.sizes > 1),
+        _YES_NO, numbers, world.colours, world.shapes, world.sizes * (recipe.sizes > 1),
         world.textures * (recipe.textures > 1), places(recipe.places),
     )  # fmt: skip
     return [answer for sort in known for answer in sort]
@@ -165,7 +180,7 @@ _SORTS: tuple[Callable[[Scene, World, np.random.Generator], Asked | None], ...] 
 
 
 def _yes_no(question: str, true: bool) -> Asked:
-    return Asked(question, "yes" if true else "no", ("yes", "no"))
+    return Asked(question, "yes" if true else "no", _YES_NO)
 
 
 def _sort(scene: Scene, world: World, rng: np.random.Generator) -> Phrase:

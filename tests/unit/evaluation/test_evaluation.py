@@ -20,6 +20,7 @@ from blip_edge.evaluation import (
     score_predictions,
     stage,
 )
+from blip_edge.evaluation.agreement import judge_captions
 from blip_edge.runtime.results import Caption
 
 COLOURS = ["red", "green", "blue", "white", "black"]
@@ -72,9 +73,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def _evaluated(data: Path, painter: Painter | None = None, **settings: Any) -> Evaluation:
-    limit = settings.pop("limit", None)
-    captions = CaptionSet.read(data, "test", limit=limit)
-    return evaluate_captions(painter or Painter(), captions, **settings)
+    how = EvalSettings(**settings)
+    captions = CaptionSet.read(data, "test", limit=how.limit)
+    return evaluate_captions(painter or Painter(), captions, how)
 
 
 def test_perfect_captions(data: Path) -> None:
@@ -196,7 +197,7 @@ def test_truth_on_a_drawn_world(drawn: Path) -> None:
     said: dict[int | str, str] = dict.fromkeys(range(10, 15), "a small red circle")  # three facts
     said[13] = "a small blue circle"  # three, but false
     said[14] = "a dog"  # not of this world
-    found = captions.score(said)
+    found = judge_captions(captions, said).metrics
     assert found["truth"] == pytest.approx(3 / 5)
     assert found["facts_per_caption"] == pytest.approx(12 / 5)
     assert found["distinct_captions"] == 3
@@ -232,8 +233,8 @@ def test_evaluate_loads_the_model(
 def test_other_tasks_are_refused_by_name(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'singing' .* caption"):
         evaluate(tmp_path, data, task="singing")
-    with pytest.raises(UsageError, match=r"'nlvr2' .* caption"):
-        score_predictions(tmp_path / "results.json", data, task="nlvr2")
+    with pytest.raises(UsageError, match=r"'retrieval' .* caption"):
+        score_predictions(tmp_path / "results.json", data, task="retrieval")
     with pytest.raises(UsageError, match="at least 1"):
         EvalSettings(k=0)
 

@@ -157,7 +157,16 @@ def test_people_sometimes_disagree(drawn: Dataset) -> None:
 
 def test_question_rows_have_the_official_fields(data: Dataset) -> None:
     row = _read(data, "vqa_test.json")[0]
-    assert set(row) == {"question_id", "image", "question", "answer"}
+    types = {"question_type", "answer_type"}
+    assert set(row) == {"question_id", "image", "question", "answer"} | types
+
+
+def test_questions_say_their_types(drawn: Dataset) -> None:
+    asked = {(row.question_type, row.answer_type) for row in drawn.questions("train")}
+    types = {kind for kind, _ in asked}
+    assert {"how many", "is there", "is the", "where is", "what colour"} <= types
+    known = {"how many": "number", "is there": "yes/no", "is the": "yes/no"}
+    assert all(answer == known.get(str(kind), "other") for kind, answer in asked)
 
 
 @pytest.mark.parametrize(("split", "home"), [("train", "train"), ("dev", "val"), ("test", "test")])
