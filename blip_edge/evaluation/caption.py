@@ -55,4 +55,6 @@ def evaluate_captions(
     said = dict(how.crew.gathered(batches, ask, "captioning", progress))
     if not said:
         raise ArtifactError(f"{captions.dataset.folder}: no picture could be read")
-    return judge_captions(captions, said, ci=how.ci, skipped=album.skipped)
+    skipped = album.skipped
+    # By one for all: SPICE takes 8 GB.
+    return how.crew.once(lambda: judge_captions(captions, said, ci=how.ci, skipped=skipped))

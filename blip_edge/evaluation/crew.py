@@ -5,7 +5,7 @@ Nobody here knows how they talk: whoever starts them hands in `everyone`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from blip_edge.errors import BlipEdgeError
 from blip_edge.progress import SILENT, Progress
@@ -18,6 +18,10 @@ R = TypeVar("R")
 
 def _alone(mine: Any) -> list[Any]:
     return [mine]
+
+
+def _nothing() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,34 @@ class Crew:
         Raises:
             BlipEdgeError: `work` raised it, in this process or in another.
         """
+
+        def share() -> list[R]:
+            return [one for item in self._share(items, description, progress) for one in work(item)]
+
+        return [one for part in self._told(share) for one in part]
+
+    def once(self, work: Callable[[], T]) -> T:
+        """What `work` gives, done by the first process and told to all.
+
+        Raises:
+            BlipEdgeError: `work` raised it.
+        """
+        found: list[T | None] = self._told(work if self.rank == 0 else _nothing)
+        return cast(T, found[0])
+
+    def _told(self, work: Callable[[], T]) -> list[T]:
+        """What each process makes; a failure of one is everybody's, so that nobody waits."""
+        mine: T | None = None
         failed: BlipEdgeError | None = None
-        found: list[R] = []
         try:
-            found = [
-                one for item in self._share(items, description, progress) for one in work(item)
-            ]
+            mine = work()
         except BlipEdgeError as error:
             failed = error
-        parts = self.everyone((found, failed))
+        parts = self.everyone((mine, failed))
         for _, theirs in parts:
             if theirs is not None:
                 raise failed or theirs
-        return [one for part, _ in parts for one in part]
+        return [part for part, _ in parts]
 
     def _share(self, items: Sequence[T], description: str, progress: Progress) -> Iterator[T]:
         first, end = (len(items) * rank // self.world for rank in (self.rank, self.rank + 1))

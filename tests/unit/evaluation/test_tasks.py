@@ -1,163 +1,19 @@
-"""Evaluation of questions, sentences, retrieval, pairs and attributes, over models that are rules.
-
-A model here looks at a picture's first pixel and nothing else, so that every figure can be worked
-out by hand.
+"""Evaluation of questions, sentences, retrieval, pairs and attributes, over models that are rules,
+so that every figure can be worked out by hand.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.evaluation import EvalSettings, evaluate_loaded, score_predictions
 from blip_edge.evaluation.attributes import phrases
-from blip_edge.runtime.results import Answer, Match, Reason
-from blip_edge.text import Tokenizer
-
-COLOURS = ["red", "green", "blue", "white"]
-F32 = NDArray[np.float32]
-
-
-class Rule:
-    """Knows four colours; what it does with them is told."""
-
-    def __init__(self, *, wrong: str | None = None) -> None:
-        self.wrong = wrong
-        self.reads = 0
-
-    def see(self, picture: Image.Image) -> str:
-        pixel = picture.getpixel((0, 0))
-        found = next(c for c in COLOURS if Image.new("RGB", (1, 1), c).getpixel((0, 0)) == pixel)
-        return "green" if found == self.wrong else found
-
-    def vector(self, text: str) -> F32:
-        return np.array([colour in text for colour in COLOURS], dtype=np.float32)
-
-    def answer(
-        self,
-        image: list[Image.Image],
-        question: list[str],
-        answers: Sequence[str] | None = None,
-        /,
-        **how: int | None,
-    ) -> list[Any]:
-        self.how = how
-        said = [Answer(self.see(picture), 1.0) for picture in image]
-        return said if answers is None else [[one, Answer("never", 0.0)] for one in said]
-
-    def reason(
-        self, left: list[Image.Image], right: list[Image.Image], sentence: list[str], /
-    ) -> list[Reason]:
-        same = [self.see(a) == self.see(b) for a, b in zip(left, right, strict=True)]
-        return [Reason("True" if one else "False", 1.0) for one in same]
-
-    def embed_image(self, image: list[Image.Image], /) -> F32:
-        return np.stack([self.vector(self.see(picture)) for picture in image])
-
-    def embed_text(self, text: list[str], /) -> F32:
-        return np.stack([self.vector(one) for one in text])
-
-    def itm_logits(self, image: Image.Image, texts: Sequence[str], /) -> F32:
-        self.reads += len(texts)
-        fits = np.array([self.see(image) in text for text in texts], dtype=np.float32)
-        return np.stack([-fits, fits], axis=1)
-
-    def match(self, image: Image.Image, texts: Sequence[str], /) -> list[Match]:
-        fits = self.itm_logits(image, texts)[:, 1]
-        return [Match(text, float(fit), float(fit)) for text, fit in zip(texts, fits, strict=True)]
-
-    tokenizer = Tokenizer.train(["what colour is it red green blue white no"] * 9, 90)
-    dialog_length = 60
-
-    def dialog_scores(self, image: Image.Image, caption: str, texts: Sequence[str], /) -> F32:
-        """The later of a dialog's words decide."""
-        seen = self.see(image)
-        fits = [seen == text.rpartition("[SEP] ")[2] for text in texts]
-        return np.array(fits, dtype=np.float32) + np.array(
-            [0.5 * (text.endswith("white")) for text in texts], dtype=np.float32
-        )
-
-
-def write(folder: Path, name: str, value: Any) -> None:
-    (folder / name).write_text(json.dumps(value))
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Dataset:
-    """Four pictures of a colour each, and every task's rows about them."""
-    folder = tmp_path / "data"
-    (folder / "images").mkdir(parents=True)
-    for colour in COLOURS:
-        Image.new("RGB", (6, 4), colour).save(folder / "images" / f"{colour}.png")
-    write(folder, "dataset.json", {"name": "four", "version": "1", "license": "CC0-1.0"})
-    write(
-        folder,
-        "caption_test.json",
-        [{"image": f"{c}.png", "caption": [f"a {c} one", f"all {c}"]} for c in COLOURS],
-    )
-    write(
-        folder,
-        "vqa_test.json",
-        [
-            {"question_id": n, "image": f"{c}.png", "question": "what is it?", "answer": [c] * 10}
-            for n, c in enumerate(COLOURS)
-        ],
-    )
-    write(
-        folder,
-        "nlvr_test.json",
-        [
-            {
-                "identifier": f"test-0-{n}-0",
-                "sentence": "both are of one colour",
-                "label": str(a == b),
-                "images": [f"{a}.png", f"{b}.png"],
-            }
-            for n, (a, b) in enumerate([("red", "red"), ("red", "blue"), ("white", "green")])
-        ],
-    )
-    write(
-        folder,
-        "pairs_test.json",
-        [
-            {"image": f"{c}.png", "text": f"a {d} thing", "label": int(c == d)}
-            for c in COLOURS
-            for d in COLOURS
-        ],
-    )
-    write(
-        folder,
-        "attributes_test.json",
-        {
-            "images": [
-                {"id": n, "width": 6, "height": 4, "file_name": f"{c}.png"}
-                for n, c in enumerate(COLOURS)
-            ],
-            "categories": [{"id": 0, "name": "thing"}],
-            "attributes": [
-                {"id": 0, "name": "colour:red/crimson", "is_has_att": "is", "freq_set": "head"},
-                {"id": 1, "name": "colour:green", "is_has_att": "is", "freq_set": "tail"},
-            ],
-            "annotations": [
-                {
-                    "id": n,
-                    "image_id": n,
-                    "bbox": [0.0, 0.0, 3.0, 2.0],
-                    "category_id": 0,
-                    "att_vec": [int(c == "red"), int(c == "green")],
-                }
-                for n, c in enumerate(COLOURS)
-            ],
-        },
-    )
-    return Dataset.open(folder)
+from tests.unit.evaluation.conftest import write
+from tests.unit.evaluation.rule import COLOURS, Rule
 
 
 def evaluated(data: Dataset, task: str, model: Rule | None = None, **how: Any) -> Any:
@@ -181,30 +37,6 @@ def test_who_is_always_right_gets_a_hundred(data: Dataset, task: str) -> None:
     )
     assert found.as_json()["task"] == task
     assert evaluated(data, task, batch=1) == found
-
-
-@pytest.fixture
-def talk(data: Dataset) -> Dataset:
-    """Four dialogs of one round, of which two were judged."""
-    dialogs = [
-        {
-            "image_id": n,
-            "image": f"{c}.png",
-            "caption": "something",
-            "dialog": [{"question": 0, "answer": n, "answer_options": [0, 1, 2, 3], "gt_index": n}],
-        }
-        for n, c in enumerate(COLOURS)
-    ]
-    tables = {"questions": ["what colour is it"], "answers": COLOURS}
-    write(
-        data.folder, "visdial_test.json", {"version": "1.0", "data": {**tables, "dialogs": dialogs}}
-    )
-    dense = [
-        {"image_id": n, "round_id": 1, "gt_relevance": [float(m == n) for m in range(4)]}
-        for n in (0, 3)
-    ]
-    write(data.folder, "visdial_test_dense.json", dense)
-    return data
 
 
 def test_answers_in_a_dialog_are_ranked(talk: Dataset) -> None:
