@@ -38,11 +38,21 @@ def evaluate(
         typer.Option(
             "--predictions",
             metavar="FILE",
-            help="Score what is in this file, not a MODEL: caption, vqa, nlvr2, visdial.",
+            help="Score what is in this file, not a MODEL: caption, vqa, nlvr2, visdial, video-qa.",
         ),
     ] = None,
     task: Annotated[
-        Literal["caption", "retrieval", "vqa", "nlvr2", "visdial", "attributes", "pairs"],
+        Literal[
+            "caption",
+            "retrieval",
+            "vqa",
+            "nlvr2",
+            "visdial",
+            "attributes",
+            "pairs",
+            "video-retrieval",
+            "video-qa",
+        ],
         typer.Option("--task", help="What to measure."),
     ] = "caption",
     split: Annotated[
@@ -57,9 +67,24 @@ def evaluate(
             "--k",
             metavar="K",
             min=1,
-            help="Retrieval: candidates that are read again (256). vqa: answers scored (128).",
+            help="Candidates read again: retrieval 256, video 128. Answers scored: vqa 128.",
         ),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            min=1,
+            help="Frames taken of a clip: video-retrieval 8, video-qa 16.",
+        ),
+    ] = None,
+    sampling: Annotated[
+        Literal["uniform", "legacy"],
+        typer.Option(
+            "--sampling", help="Frames to the clip's end, or BLIP's, which miss its tail."
+        ),
+    ] = "uniform",
     ci: Annotated[
         bool,
         typer.Option("--ci", metavar="", help="Give 95 % intervals too, by the bootstrap."),
@@ -98,7 +123,15 @@ def evaluate(
         crew = _crew()
         progress = SILENT if crew.rank else out.progress
         intervals = evaluation.Bootstrap(seed=seed) if ci else None
-        how = evaluation.EvalSettings(limit=limit, beams=beams, k=k, ci=intervals, crew=crew)
+        how = evaluation.EvalSettings(
+            limit=limit,
+            beams=beams,
+            k=k,
+            frames=frames,
+            sampling=sampling,
+            ci=intervals,
+            crew=crew,
+        )
         where: dict[str, Any] = {"task": task, "split": split, "how": how}
         if model is not None:
             found = evaluation.evaluate(model, data, **where, threads=threads, progress=progress)

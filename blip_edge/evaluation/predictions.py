@@ -7,6 +7,7 @@ there.
     vqa       {"question_id", "answer"}             VQA's server
     nlvr2     {"identifier", "label"}               or, as .csv, lines `identifier,label`
     visdial   {"image_id", "round_id", "ranks"}     VisDial's server: rounds and ranks from 1
+    video-qa  {"question_id", "answer"}
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,6 +24,7 @@ from blip_edge.evaluation.nlvr2 import judge_sentences, read_sentences
 from blip_edge.evaluation.references import CaptionSet
 from blip_edge.evaluation.result import EvalSettings, Evaluation
 from blip_edge.evaluation.results_file import read_results
+from blip_edge.evaluation.video_qa import judge_clip_answers, read_clip_questions
 from blip_edge.evaluation.visdial import RoundId, judge_dialogs, read_dialogs
 from blip_edge.evaluation.vqa import judge_answers, read_questions
 
@@ -45,7 +47,7 @@ def score_predictions(
     Args:
         predictions: the file.
         data: a data set with the task's annotations for `split`.
-        task: caption, vqa, nlvr2 or visdial.
+        task: caption, vqa, nlvr2, visdial or video-qa.
         split: train, val or test; NLVR2's are train, dev and test.
         how: `limit` and `ci` count here.
 
@@ -73,6 +75,13 @@ def _answers(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Eva
     ids = [row.question_id for row in rows]
     said = _texts(path, "question_id", "answer", ids, dataset.folder / f"vqa_{split}.json")
     return judge_answers(dataset, split, rows, said, ci=how.ci)
+
+
+def _clip_answers(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
+    rows = read_clip_questions(dataset, split, how.limit)
+    ids = [row.question_id for row in rows]
+    said = _texts(path, "question_id", "answer", ids, dataset.folder / f"video_qa_{split}.jsonl")
+    return judge_clip_answers(split, rows, said, ci=how.ci)
 
 
 def _sentences(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
@@ -119,6 +128,7 @@ _SCORED: dict[str, Callable[[Path, Dataset, str, EvalSettings], Evaluation]] = {
     "vqa": _answers,
     "nlvr2": _sentences,
     "visdial": _dialogs,
+    "video-qa": _clip_answers,
 }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from blip_edge.data.video import Sampling
 from blip_edge.errors import UsageError
 from blip_edge.evaluation.album import Skipped
 from blip_edge.evaluation.crew import ALONE, Crew
@@ -10,7 +11,17 @@ from blip_edge.metrics import Bootstrap, Interval
 
 __all__ = ["TASKS", "EvalSettings", "Evaluation", "check_task"]
 
-TASKS = ("caption", "retrieval", "vqa", "nlvr2", "visdial", "attributes", "pairs")
+TASKS = (
+    "caption",
+    "retrieval",
+    "vqa",
+    "nlvr2",
+    "visdial",
+    "attributes",
+    "pairs",
+    "video-retrieval",
+    "video-qa",
+)
 """The tasks that this version evaluates."""
 
 
@@ -19,7 +30,7 @@ class EvalSettings:
     """How an evaluation is run."""
 
     batch: int = 32
-    """Pictures held in memory at a time; it does not change the result."""
+    """Pictures, or frames, held in memory at a time; it does not change the result."""
     limit: int | None = None
     """Only the first so many rows of the split."""
     beams: int | None = None
@@ -28,14 +39,18 @@ class EvalSettings:
     """Retrieval: candidates of each query that are read with the picture in view. Questions: how
     many of the listed answers are scored. As in BLIP when not given."""
     max_bad: float = 0.01
-    """The share of pictures that may be unreadable."""
+    """The share of pictures, or of clips, that may be unreadable."""
+    frames: int | None = None
+    """How many are taken of a clip; as in BLIP when not given: 8 to find it, 16 to ask about it."""
+    sampling: Sampling = "uniform"
+    """Where in a clip they are taken; see `data.video.positions`."""
     ci: Bootstrap | None = None
     """How intervals are drawn; there are none when not given."""
     crew: Crew = ALONE
     """The processes that share the work. Every one of them finds the whole result."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "limit", "beams", "k"):
+        for name in ("batch", "limit", "beams", "k", "frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")

@@ -6,10 +6,11 @@ others. A picture is encoded twice, once for each pass, so that no picture's tok
 of them would be 9 GB. Its keys and values serve all texts that want to be read with it.
 """
 
-# I pictures · T texts
+# I pictures, or clips · T texts
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +18,18 @@ from PIL import Image
 
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
-from blip_edge.evaluation.album import Album, groups
+from blip_edge.evaluation.album import Album, Media, groups
 from blip_edge.evaluation.intervals import Figures, intervals, share
 from blip_edge.evaluation.result import EvalSettings, Evaluation
 from blip_edge.metrics import ranks, retrieval, text_ranks
 from blip_edge.progress import SILENT, Progress
 
-__all__ = ["Compares", "evaluate_retrieval"]
+__all__ = ["F32", "Compares", "Found", "evaluate_retrieval", "search"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Indices = NDArray[np.intp]
+M = TypeVar("M")
 
 # Candidates that BLIP reads on COCO; 128 on Flickr30k.
 _K = 256
@@ -38,10 +40,10 @@ _RECALLED = (1, 5, 10)
 _UNREAD = -100.0
 
 
-class Compares(Protocol):
-    """Anything that compares pictures with texts; an `EdgeModel` does."""
+class Compares(Protocol[M]):
+    """Anything that compares pictures, or clips, with texts; an `EdgeModel` does."""
 
-    def embed_image(self, image: list[Image.Image], /) -> F32:
+    def embed_image(self, image: list[M], /) -> F32:
         """Unit vectors, one a picture."""
         ...
 
@@ -49,13 +51,48 @@ class Compares(Protocol):
         """Unit vectors, one a text."""
         ...
 
-    def itm_logits(self, image: Image.Image, texts: Sequence[str], /) -> F32:
+    def itm_logits(self, image: M, texts: Sequence[str], /) -> F32:
         """(R, 2) logits of texts about one picture, class 1 = match."""
         ...
 
 
+@dataclass(frozen=True)
+class Found:
+    """Who was found at which place."""
+
+    images: list[str]
+    """(I,), those that could be read."""
+    owner: Indices
+    """(T,), the picture of each text."""
+    text_places: Indices
+    """(I,), of texts asked with a picture, from 1."""
+    image_places: Indices
+    """(T,), of pictures asked with a text, from 1."""
+    first: list[str]
+    """(I,), the text that comes first when it is asked with a picture."""
+
+    def metrics(self, name: str = "img") -> dict[str, float]:
+        """Recalls of both directions and their means; `name` is what pictures are called."""
+        shares = retrieval(self.text_places, self.image_places, name=name)
+        return {metric: 100 * share for metric, share in shares.items()}
+
+    def figures(self, name: str = "img") -> Figures:
+        """What each picture, drawn with its texts, adds to the recalls."""
+        size = len(self.images)
+        asked = np.bincount(self.owner, minlength=size).astype(np.float64)
+        own = [100.0 * (self.text_places <= k) for k in _RECALLED]
+        found = [np.bincount(self.owner, 100.0 * (self.image_places <= k), size) for k in _RECALLED]
+        table = np.stack([*own, *found, np.ones_like(asked), asked], axis=1)
+        of_sums = {f"txt_r{k}": share(column, -2) for column, k in enumerate(_RECALLED)}
+        of_sums |= {"txt_r_mean": _mean(list(of_sums.values()))}
+        pictures = {f"{name}_r{k}": share(column, -1) for column, k in enumerate(_RECALLED, 3)}
+        of_sums |= pictures | {f"{name}_r_mean": _mean(list(pictures.values()))}
+        of_sums["r_mean"] = _mean([of_sums["txt_r_mean"], of_sums[f"{name}_r_mean"]])
+        return Figures(table, of_sums)
+
+
 def evaluate_retrieval(
-    model: Compares,
+    model: Compares[Image.Image],
     dataset: Dataset,
     split: str,
     how: EvalSettings,
@@ -77,52 +114,67 @@ def evaluate_retrieval(
     if without:
         raise ArtifactError(f"{dataset.folder}: {without[0]} of {split} has no texts to be found")
     album = Album(dataset, len(texts_of), how.max_bad, how.crew)
-    images, vectors = _embedded(model, list(texts_of), album, how, progress)
+    found = search(model, texts_of, album, how, progress)
+    return Evaluation(
+        task="retrieval",
+        split=split,
+        items=len(found.images),
+        metrics=found.metrics(),
+        predictions=[
+            {"image": image, "caption": text}
+            for image, text in zip(found.images, found.first, strict=True)
+        ],
+        skipped=album.skipped,
+        intervals=None if how.ci is None else intervals(how.ci, found.figures()),
+    )
+
+
+def search(
+    model: Compares[M],
+    texts_of: Mapping[str, Sequence[str]],
+    media: Media[M],
+    how: EvalSettings,
+    progress: Progress,
+) -> Found:
+    """Look for each one's texts among all of them, and for each text's owner.
+
+    Raises:
+        ArtifactError: too many that are unreadable.
+    """
+    images, vectors = _embedded(model, list(texts_of), media, how, progress)
     texts = [text for image in images for text in texts_of[image]]
     owner = np.repeat(np.arange(len(images)), [len(texts_of[image]) for image in images])
     batches = list(groups(texts, _TEXTS))
     embedded = how.crew.gathered(batches, lambda some: list(model.embed_text(list(some))), "texts")
     cosines = vectors @ np.stack(embedded).T  # (I, T)
-    by_image, by_text = _read_again(model, images, texts, cosines, album, how, progress)
-    places = text_ranks(by_image, owner), ranks(by_text.T, owner)
-    figures = _of_places(*places, owner)
-    return Evaluation(
-        task="retrieval",
-        split=split,
-        items=len(images),
-        metrics={name: 100 * share for name, share in retrieval(*places).items()},
-        predictions=[
-            {"image": image, "caption": texts[best]}
-            for image, best in zip(images, by_image.argmax(axis=1), strict=True)
-        ],
-        skipped=album.skipped,
-        intervals=None if how.ci is None else intervals(how.ci, figures),
-    )
+    by_image, by_text = _read_again(model, images, texts, cosines, media, how, progress)
+    first = [texts[best] for best in by_image.argmax(axis=1)]
+    return Found(images, owner, text_ranks(by_image, owner), ranks(by_text.T, owner), first)
 
 
 def _embedded(
-    model: Compares, images: list[str], album: Album, how: EvalSettings, progress: Progress
+    model: Compares[M], images: list[str], media: Media[M], how: EvalSettings, progress: Progress
 ) -> tuple[list[str], F32]:
-    """The pictures that can be read, and their unit vectors (I, E)."""
+    """Those that can be read, and their unit vectors (I, E)."""
 
     def embed(group: Sequence[str]) -> list[tuple[str, F32]]:
-        opened = [(image, album.open(image)) for image in group]
+        opened = [(image, media.open(image)) for image in group]
         pictures = [picture for _, picture in opened if picture is not None]
         readable = [image for image, picture in opened if picture is not None]
         return list(zip(readable, model.embed_image(pictures), strict=True)) if pictures else []
 
     found = how.crew.gathered(list(groups(images, how.batch)), embed, "embedding", progress)
     if not found:
-        raise ArtifactError("no picture could be read")
+        raise ArtifactError("nothing that the texts are about could be read")
     return [image for image, _ in found], np.stack([vector for _, vector in found])
 
 
 def _read_again(
-    model: Compares,
+    model: Compares[M],
     images: list[str],
     texts: list[str],
     cosines: F32,
-    album: Album,
+    media: Media[M],
     how: EvalSettings,
     progress: Progress,
 ) -> tuple[F32, F32]:
@@ -133,7 +185,7 @@ def _read_again(
 
     def read(number: int) -> list[tuple[int, Indices, F32]]:
         wanted = np.flatnonzero(first_texts[number] | first_images[number])
-        picture = album.open(images[number])
+        picture = media.open(images[number])
         if picture is None or not len(wanted):
             return []
         logits = model.itm_logits(picture, [texts[t] for t in wanted])[:, 1]
@@ -153,26 +205,6 @@ def _first(scores: F32, k: int) -> NDArray[np.bool_]:
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     np.put_along_axis(chosen, best, True, axis=1)
     return chosen
-
-
-def _of_places(texts: Indices, images: Indices, owner: Indices) -> Figures:
-    """What each picture, drawn with its texts, adds to the recalls.
-
-    Args:
-        texts: (I,), places of texts asked with a picture.
-        images: (T,), places of pictures asked with a text.
-        owner: (T,), the picture of each text.
-    """
-    asked = np.bincount(owner, minlength=len(texts)).astype(np.float64)
-    own = [100.0 * (texts <= k) for k in _RECALLED]
-    found = [np.bincount(owner, 100.0 * (images <= k), len(texts)) for k in _RECALLED]
-    table = np.stack([*own, *found, np.ones_like(asked), asked], axis=1)
-    of_sums = {f"txt_r{k}": share(column, -2) for column, k in enumerate(_RECALLED)}
-    of_sums |= {"txt_r_mean": _mean(list(of_sums.values()))}
-    pictures = {f"img_r{k}": share(column, -1) for column, k in enumerate(_RECALLED, 3)}
-    of_sums |= pictures | {"img_r_mean": _mean(list(pictures.values()))}
-    of_sums["r_mean"] = _mean([of_sums["txt_r_mean"], of_sums["img_r_mean"]])
-    return Figures(table, of_sums)
 
 
 def _mean(metrics: list[Callable[[F64], F64]]) -> Callable[[F64], F64]:

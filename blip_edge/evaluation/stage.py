@@ -11,6 +11,8 @@ from blip_edge.evaluation.pairs import evaluate_pairs
 from blip_edge.evaluation.references import CaptionSet
 from blip_edge.evaluation.result import EvalSettings, Evaluation, check_task
 from blip_edge.evaluation.retrieval import evaluate_retrieval
+from blip_edge.evaluation.video_qa import evaluate_video_qa
+from blip_edge.evaluation.video_retrieval import evaluate_video_retrieval
 from blip_edge.evaluation.visdial import evaluate_visdial
 from blip_edge.evaluation.vqa import evaluate_vqa
 from blip_edge.progress import SILENT, Progress
@@ -23,6 +25,8 @@ _OTHERS: dict[str, Any] = {
     "nlvr2": evaluate_nlvr2,
     "pairs": evaluate_pairs,
     "retrieval": evaluate_retrieval,
+    "video-qa": evaluate_video_qa,
+    "video-retrieval": evaluate_video_retrieval,
     "visdial": evaluate_visdial,
     "vqa": evaluate_vqa,
 }

@@ -16,7 +16,7 @@ from blip_edge.evaluation.result import EvalSettings, Evaluation
 from blip_edge.metrics import Bootstrap, Score, by_group, vqa_accuracy
 from blip_edge.progress import SILENT, Progress
 
-__all__ = ["Answers", "evaluate_vqa", "judge_answers", "read_questions"]
+__all__ = ["Answers", "evaluate_vqa", "judge_answers", "read_questions", "result_id"]
 
 # How many listed answers BLIP scores whole.
 _K = 128
@@ -116,7 +116,7 @@ def judge_answers(
         task="vqa",
         split=split,
         items=len(said),
-        predictions=[{"question_id": _number(key), "answer": one} for key, one in said.items()],
+        predictions=[{"question_id": result_id(key), "answer": one} for key, one in said.items()],
         skipped=skipped,
         **found,
     )
@@ -154,5 +154,6 @@ def _by_type(score: Score[str], types: dict[str, str | None]) -> dict[str, dict[
     return {kind: {"items": sizes[kind], _METRIC: 100 * accuracies[kind]} for kind in sorted(sizes)}
 
 
-def _number(question_id: str) -> int | str:
+def result_id(question_id: str) -> int | str:
+    """An id as it stands in a results file: a number where it is one."""
     return int(question_id) if question_id.isascii() and question_id.isdigit() else question_id
