@@ -134,6 +134,10 @@ def train(
             help="A pretrained BERT to start from, in Hugging Face's form.",
         ),
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        typer.Option("--device", help="Where it is trained; auto is the fastest there is."),
+    ] = "auto",
     resume: Annotated[
         bool,
         typer.Option(
@@ -171,6 +175,7 @@ def train(
             resume=resume,
             seed=seed,
             force=force,
+            device=device,
             progress=out.progress,
         )
         if rank() > 0:

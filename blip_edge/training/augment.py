@@ -156,7 +156,10 @@ _APPLY: dict[Op, Callable[[Image.Image, float], Image.Image]] = {
     "Identity": lambda image, _: image,
     "AutoContrast": lambda image, _: functional.autocontrast(image),
     "Brightness": lambda image, factor: functional.adjust_brightness(image, factor),
-    "Sharpness": lambda image, factor: functional.adjust_sharpness(image, factor),
+    # A factor of 1 gives the picture back, and would filter it first.
+    "Sharpness": lambda image, factor: (
+        image if factor == 1 else functional.adjust_sharpness(image, factor)
+    ),
     "Equalize": lambda image, _: functional.equalize(image),
     "ShearX": lambda image, tangent: _warped(image, (1, -tangent, 0, 0, 1, 0)),
     "ShearY": lambda image, tangent: _warped(image, (1, 0, 0, -tangent, 1, 0)),

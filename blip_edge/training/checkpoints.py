@@ -47,15 +47,22 @@ class Checkpoints:
             with the same goes on.
         every: steps from one to the next.
         resume: go on from what is there; with nothing there, begin.
+        added: what the identity was before it had a key, for snapshots older than that.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], *, every: int, resume: bool = False
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        *,
+        every: int,
+        resume: bool = False,
+        added: dict[str, Any] | None = None,
     ) -> None:
         if every < 1:
             raise UsageError(f"save_every must be at least 1, got {every}")
         self.folder, self.every, self._resume = Path(folder), every, resume
-        self._identity = _plain(identity)
+        self._identity, self._added = _plain(identity), _plain(added or {})
 
     def begin(self, also: dict[str, Any], progress: Progress = SILENT) -> Snapshot | None:
         """The newest whole snapshot, or None for a run that begins.
@@ -125,7 +132,7 @@ class Checkpoints:
         return sorted(path for path in found if path.is_file())
 
     def _require_same(self, theirs: dict[str, Any]) -> None:
-        mine = self._identity
+        mine, theirs = self._identity, self._added | theirs
         differ = [
             f"{key} was {_shown(theirs, key)} and is {_shown(mine, key)}"
             for key in sorted(theirs.keys() | mine.keys())

@@ -34,6 +34,8 @@ class Course:
     """Of epoch-decay: the released recipe's; the paper says 0.85."""
     recompute: bool = False
     """Forget what the layers computed and compute it again in the backward pass: less memory."""
+    compile: bool = False
+    """Have torch compile the layers of both towers, which takes minutes before the first step."""
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from blip_edge.progress import SILENT, Progress
@@ -16,6 +15,7 @@ from blip_edge.training import processes
 from blip_edge.training.batches import RowBatches, Step
 from blip_edge.training.best import Best
 from blip_edge.training.checkpoints import Checkpoints
+from blip_edge.training.compiled import compiled
 from blip_edge.training.course import Course, learning_rate_factor, total_steps
 from blip_edge.training.curve import Curve, Point
 from blip_edge.training.ema import Average
@@ -46,11 +46,12 @@ def fit(
     eval_every: int = 0,
     checkpoints: Checkpoints | None = None,
     on_point: Callable[[Point], None] | None = None,
+    device: torch.device | None = None,
 ) -> list[Point]:
     """Train `model` in place for `steps` steps, and return points of the loss curve.
 
-    It is trained where accelerate says, and is on the CPU again afterwards. Where there is a
-    process group every process calls this, with batches of its own, and all end with the same.
+    It is on the CPU again afterwards. Where there is a process group every process calls this, with
+    batches of its own, and all end with the same.
 
     Args:
         model: its trainable parameters are trained.
@@ -66,20 +67,24 @@ def fit(
         eval_every: steps from one evaluation to the next; the last step is always followed by one.
         checkpoints: where a run is saved, and perhaps resumed from.
         on_point: is given each point of the curve as it comes.
+        device: where it is trained; None is where accelerate says.
 
     Raises:
         UsageError: the checkpoints are of another run.
         ArtifactError: the loss is not a finite number, or a checkpoint cannot be read or written.
     """
-    accelerator = Accelerator()
-    model.to(accelerator.device)
+    device = processes.begin() if device is None else device
+    model.to(device)
     if isinstance(objective, nn.Module):
-        objective.to(accelerator.device)  # what it remembers between steps
+        objective.to(device)  # what it remembers between steps
     run = _begun(model, objective, batches, recipe, course, Curve(steps, progress, on_point))
     place = Place() if checkpoints is None else _resumed(run, checkpoints, steps, course, progress)
-    update = Update(run, recipe, course, steps, accelerator)
+    update = Update(run, recipe, course, steps, device)
     model.train()
-    with closing(_placed(batches, place.position)) as stream:
+    with (
+        closing(_placed(batches, place.position)) as stream,
+        compiled(model, objective, on=course.compile),
+    ):
         for step in progress.track(
             range(place.steps, steps), description, total=steps - place.steps
         ):
@@ -92,11 +97,7 @@ def fit(
                 _judge(run, evaluate, step)
             if checkpoints and done % checkpoints.every == 0 and done < steps:
                 _save(run, checkpoints, Place(done, made.position))
-    if run.average is not None:
-        run.average.exchange()
-    run.best.bring_back(model)
-    model.eval().cpu()
-    return run.curve.points
+    return _ended(run)
 
 
 def _begun(
@@ -117,6 +118,15 @@ def _begun(
         curve,
         batches.skipped if isinstance(batches, RowBatches) else {},
     )
+
+
+def _ended(run: Run) -> list[Point]:
+    """Leave the weights that count on the CPU, and give the points of the curve."""
+    if run.average is not None:
+        run.average.exchange()
+    run.best.bring_back(run.model)
+    run.model.eval().cpu()
+    return run.curve.points
 
 
 def _resumed(
@@ -140,7 +150,8 @@ def _save(run: Run, checkpoints: Checkpoints, place: Place) -> None:
 def _judge(run: Run, evaluate: Callable[[], float], step: int) -> None:
     run.model.eval()
     averaged = nullcontext() if run.average is None else run.average.instead()
-    with averaged, undisturbed():
+    # What an evaluation runs is of many shapes, and not worth compiling.
+    with averaged, undisturbed(), torch.compiler.set_stance("force_eager"):
         # Of several processes one decides, or else they would go on with different weights.
         value = processes.first(float(evaluate()))
         if math.isfinite(value):

@@ -1,20 +1,40 @@
 """Which of a run's processes this is, and what they tell each other besides gradients."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-__all__ = ["begin", "everyone", "first", "mean", "rank", "world"]
+from blip_edge.errors import UsageError
+
+__all__ = ["Device", "begin", "everyone", "first", "mean", "rank", "world"]
 
 T = TypeVar("T")
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def begin() -> None:
-    """Join the other processes, if `torchrun` or `accelerate launch` started any."""
-    PartialState()
+def begin(device: Device = "auto") -> torch.device:
+    """Join the other processes, if `torchrun` or `accelerate launch` started any.
+
+    Returns:
+        Where this one computes: on `device`, of several of a kind on one of its own; auto is the
+        fastest kind there is.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
+        raise UsageError(
+            f"--device {device}: torch finds none on this machine; give --device cpu or auto"
+        )
+    state = PartialState(cpu=device == "cpu")
+    if device == "cpu":
+        return torch.device("cpu")
+    # The state is kept as long as Python runs, and may be that of a run on the processor.
+    return torch.device(state.device if world() > 1 else state.default_device)
 
 
 def world() -> int:

@@ -76,6 +76,9 @@ class TrainRecipe(Optimisation):
     """Of the schedule epoch-decay: the released recipe's; the paper says 0.85."""
     recompute: bool = False
     """Compute layers again in the backward pass instead of remembering them: less memory."""
+    compile: bool = False
+    """Have torch compile the layers of both towers: minutes before the first step, and faster steps
+    after them. It needs a C++ compiler, on CUDA Triton."""
     save_every: int = 0
     """Steps from one checkpoint to the next, for --resume; 0 saves none."""
     eval_every: int = 0

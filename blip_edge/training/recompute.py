@@ -23,14 +23,18 @@ def recomputing(model: nn.Module, *, on: bool = True) -> Iterator[None]:
     """Inside, all layers of both towers of `model` are recomputed; dropout is drawn as before."""
     kinds = (VisionLayer, TextLayer)
     layers = [m for m in model.modules() if isinstance(m, kinds)] if on else []
+    # On the instance, so that names of weights and copies made before are what they were.
+    before = [(layer, layer.__dict__.get("forward")) for layer in layers]
     for layer in layers:
-        # On the instance, so that names of weights and copies made before are what they were.
         layer.forward = _forgetful(layer.forward)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for layer, forward in before:
+            if forward is None:
+                del layer.forward
+            else:  # a compiled one
+                layer.forward = forward
 
 
 def _forgetful(forward: Callable[..., Any]) -> Callable[..., Any]:

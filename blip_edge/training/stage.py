@@ -25,9 +25,11 @@ from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
 from blip_edge.training.batches import CaptionBatches, RowBatches
 from blip_edge.training.checkpoints import Checkpoints
+from blip_edge.training.compiled import require_compiler
 from blip_edge.training.course import Course, total_steps
 from blip_edge.training.curve import Point
 from blip_edge.training.loop import fit
+from blip_edge.training.processes import Device
 from blip_edge.training.recipe import Optimisation, TrainRecipe
 from blip_edge.training.source import Source
 from blip_edge.training.start import Start
@@ -51,6 +53,7 @@ def train(
     resume: bool = False,
     seed: int = 0,
     force: bool = False,
+    device: Device = "auto",
     progress: Progress = SILENT,
 ) -> Path:
     """Train a BLIP on `data` for the recipe's task and write it to `output`.
@@ -73,11 +76,12 @@ def train(
             begins, and a finished one of the same recipe is left as it is.
         seed: of fresh weights, of the rows' order and of dropout.
         force: replace `output` if it is there, and forget a killed run's checkpoints.
+        device: what kind of device it is trained on; auto is the fastest there is.
         progress: is told what towers leave behind and what is fresh, and how far training is.
 
     Raises:
         UsageError: `init` together with a tower; a run of another recipe to resume; tars for a task
-            that reads no pairs.
+            that reads no pairs; a device that is not there.
         ArtifactError: `data` or what is started from is not what it should be, or too many pictures
             are damaged.
     """
@@ -87,7 +91,9 @@ def train(
         _require_same(output, {**asdict(recipe), "seed": seed})
         progress.say(f"{output} is finished")
         return output
-    processes.begin()
+    where = processes.begin(device)
+    if recipe.compile:
+        require_compiler(where)
     leads = processes.rank() == 0
     progress = progress if leads else SILENT
     parents = [init, vision_init, text_init]
@@ -99,7 +105,7 @@ def train(
         identity = _identity_of(recipe, seed, source, parents)
         checkpoints = _checkpoints(output, recipe, identity, resume=resume, forget=force and leads)
         batches = batches_of(source, model, recipe, seed=seed)
-        history = _fitted(model, source.dataset, batches, recipe, checkpoints, progress)
+        history = _fitted(model, source.dataset, batches, recipe, checkpoints, where, progress)
         batches.report(draft, progress)
         if leads:
             save_model(draft, model)
@@ -117,6 +123,7 @@ def _fitted(
     batches: RowBatches[Any, Any],
     recipe: TrainRecipe,
     checkpoints: Checkpoints | None,
+    device: torch.device,
     progress: Progress,
 ) -> list[Point]:
     """Train `model` in place as the recipe says, and return points of the loss curve."""
@@ -135,10 +142,12 @@ def _fitted(
             per_epoch=batches.per_epoch,
             decay=recipe.decay,
             recompute=recipe.recompute,
+            compile=recipe.compile,
         ),
         evaluate=metric_of(dataset, model, recipe),
         eval_every=recipe.eval_every,
         checkpoints=checkpoints,
+        device=device,
     )
 
 
@@ -149,7 +158,8 @@ def _checkpoints(
     if not recipe.save_every:
         return None
     folder = output.with_name(f"{output.name}.checkpoints")
-    kept = Checkpoints(folder, identity, every=recipe.save_every, resume=resume)
+    added = asdict(Course()) | asdict(TrainRecipe())  # a key that is new changes nothing by itself
+    kept = Checkpoints(folder, identity, every=recipe.save_every, resume=resume, added=added)
     if forget and not resume:
         kept.clear()
     return kept
@@ -165,7 +175,7 @@ def _identity_of(
 
 def _require_same(output: Path, asked: dict[str, Any]) -> None:
     """Refuse to take a finished model for the one that is asked for if its recipe was another."""
-    made = read_provenance(output).recipe
+    made = asdict(TrainRecipe()) | read_provenance(output).recipe
     differ = [key for key, value in asked.items() if made.get(key) != value]
     if differ:
         raise UsageError(

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,14 +39,14 @@ class Update:
     """
 
     def __init__(
-        self, run: Run, recipe: Optimisation, course: Course, steps: int, accelerator: Accelerator
+        self, run: Run, recipe: Optimisation, course: Course, steps: int, device: torch.device
     ) -> None:
         self._run, self._recipe, self._course, self._steps = run, recipe, course, steps
-        self._accelerator = accelerator
+        self._device = device
         self._trained = [p for group in run.optimiser.param_groups for p in group["params"]]
         self._objective: Any = run.objective
         if processes.world() > 1 and isinstance(run.objective, nn.Module):
-            self._objective = _shared(run.objective, accelerator.device)
+            self._objective = _shared(run.objective, device)
 
     def __call__(self, batches: Iterator[tuple[int, Step]], step: int) -> Made | None:
         """Train on as many batches as make a step; None if there are no more."""
@@ -63,7 +62,7 @@ class Update:
         return Made(_mean(found), rows, position)
 
     def _learn(self, batch: Step, step: int, *, last: bool) -> dict[str, Tensor]:
-        device = self._accelerator.device
+        device = self._device
         half = self._recipe.precision == "bf16"
         with recomputing(self._run.model, on=self._course.recompute), self._together(last):
             # Not accelerate's own autocast: that is fixed for a process, and stages differ.
@@ -75,7 +74,7 @@ class Update:
                     f"the loss is not a finite number at step {step} ({point(step, losses)}); "
                     "lower lr or clip"
                 )
-            self._accelerator.backward(loss / self._course.accumulate)
+            (loss / self._course.accumulate).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _together(self, last: bool) -> AbstractContextManager[Any]:

@@ -225,3 +225,27 @@ def test_a_killed_run_on_tars_ends_with_the_same_bytes(
             assert (ended / name).read_bytes() == (resumed / name).read_bytes(), name
     weights = [(tmp_path / f"whole-{world}" / "model.safetensors") for world in (1, 2)]
     assert weights[0].read_bytes() != weights[1].read_bytes()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(run: Run, data: Path, tmp_path: Path) -> None:
+    argv = ("train", "--data", data, "-o", tmp_path / "x", *TINY_MODEL, "--device")
+    code, out, err = run(*argv, "cuda")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--device cuda: torch finds none on this machine" in err
+    assert not (tmp_path / "x").exists()
+    assert run(*argv, "tpu")[0] == 2
+    assert run(*argv, "cpu", "-q")[0] == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.slow
+def test_the_published_pretraining_runs_on_cuda(run: Run, data: Path, tmp_path: Path) -> None:
+    """Its sizes and its precision; fewer pictures, steps and remembered features."""
+    code, _, err = run(
+        *("train", "--recipe", "pretrain-14m-base", "--device", "cuda", "--data", data),
+        *("-o", tmp_path / "x", "--set", "steps=3", "--set", "batch=4", "--set", "queue_size=64"),
+        *("--set", "save_every=0", "-q"),
+    )
+    assert (code, err) == (0, "")
+    assert len(provenance(tmp_path / "x")["history"]) == 3
