@@ -33,6 +33,7 @@ PUBLISHED = {
     "nlvr2-base": (384, 256, 15, 3e-5, 16),
     "visdial-base": (384, 240, 20, 2e-5, 8),
 }
+MADE = ("shapes", "stamps", "openmoji", "picturebook", "openclipart")
 TINY = (
     *("steps=1", "batch=2", "image_size=32", "queue_size=8", "workers=1"),
     *("vision_layers=1", "vision_width=16", "vision_heads=2", "embed_dim=8"),
@@ -67,8 +68,9 @@ def test_every_recipe_file_is_found() -> None:
 
 
 def test_every_recipe_of_blip_is_held_to_the_paper() -> None:
-    drawn = {name for verb, name in built_in() if verb == "train" and name.startswith("shapes-")}
-    assert {name for verb, name in built_in() if verb == "train"} - drawn == set(PUBLISHED)
+    recipes = {name for verb, name in built_in() if verb == "train"}
+    # What `data make` draws has recipes of its own.
+    assert {name for name in recipes if name.split("-")[0] not in MADE} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
