@@ -69,7 +69,9 @@ class Pictures:
             except ArtifactError as error:
                 return self._damaged.setdefault(image, Damaged(image, str(error)))
             self._keep(image, pixels)
-        return pixels if self._augmentation is None else self._changed(pixels, rng)
+        if self._augmentation is None:
+            return pixels
+        return self._changed(Image.fromarray(pixels), rng)
 
     def decode(self, pair: Pair, rng: np.random.Generator) -> NDArray[np.uint8] | Damaged:
         """(S, S, 3) bytes of a shard's picture; it is not kept."""
@@ -79,7 +81,7 @@ class Pictures:
             return Damaged(pair.where, str(error))
         if self._augmentation is None:
             return self._preprocess.to_uint8(image)
-        return self._changed(np.asarray(image), rng)
+        return self._changed(image, rng)
 
     def _keep(self, image: str, pixels: NDArray[np.uint8]) -> None:
         with self._lock:
@@ -87,11 +89,10 @@ class Pictures:
                 self._kept[image] = pixels
                 self._free -= pixels.nbytes
 
-    def _changed(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _changed(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         assert self._augmentation is not None
-        height, width = pixels.shape[:2]
-        change = draw_change(self._augmentation, width, height, rng)
-        changed = apply_change(Image.fromarray(pixels), change, self._preprocess.size)
+        change = draw_change(self._augmentation, image.width, image.height, rng)
+        changed = apply_change(image, change, self._preprocess.size)
         return np.asarray(changed, dtype=np.uint8)
 
 
