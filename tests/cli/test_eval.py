@@ -105,7 +105,7 @@ def nocaps(run: Run, tmp_path: Path) -> Path:
     (source / "pictures").mkdir(parents=True)
     domains = ["in-domain", "near-domain", "out-domain"]
     for split in ("val", "test"):
-        images = [
+        images: list[dict[str, Any]] = [
             {"id": n, "file_name": f"{split}{n}.png", "domain": domain, "open_images_id": "x"}
             for n, domain in enumerate(domains)
         ]

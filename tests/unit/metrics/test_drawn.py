@@ -43,12 +43,18 @@ def test_precision_of_what_was_drawn(given: list[tuple[int, int]], seed: int) ->
         assert found == pytest.approx(expected, abs=CLOSE, nan_ok=True)
 
 
-def test_an_area_lies_in_its_interval_though_resamples_are_higher() -> None:
+def test_a_mean_of_areas_lies_in_its_interval_though_resamples_are_higher() -> None:
     random = np.random.default_rng(3)
-    scores, labels = random.random(60), np.arange(60) % 12 == 0
-    precision = drawn_precision(scores, labels)
-    (found,) = Bootstrap().weighted(lambda times: precision(times)[:, None], 60)
-    assert found.low < average_precision(scores, labels) < found.high
+    scores, labels = random.random((40, 60)), random.random((40, 60)) < 0.08
+    areas = [drawn_precision(*both) for both in zip(scores, labels, strict=True)]
+    whole = [average_precision(*both) for both in zip(scores, labels, strict=True)]
+
+    def mean(times: np.ndarray) -> list[list[float]]:
+        return [[one] for one in np.nanmean([area(times) for area in areas], axis=0)]
+
+    (found,) = Bootstrap(resamples=500).weighted(mean, 60)
+    assert (found.low + found.high) / 2 == pytest.approx(float(np.nanmean(whole)), abs=0.01)
+    assert found.low < float(np.nanmean(whole)) < found.high
 
 
 def test_the_interval_of_an_area_is_as_wide_as_theory_says() -> None:
