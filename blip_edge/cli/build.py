@@ -138,6 +138,10 @@ def train(
         Literal["auto", "cpu", "cuda", "mps"],
         typer.Option("--device", help="Where it is trained; auto is the fastest there is."),
     ] = "auto",
+    log_dir: Annotated[
+        Path | None,
+        typer.Option("--log-dir", metavar="FOLDER", help="Write the curves there for TensorBoard."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -176,6 +180,7 @@ def train(
             seed=seed,
             force=force,
             device=device,
+            log_dir=log_dir,
             progress=out.progress,
         )
         if rank() > 0:

@@ -30,7 +30,7 @@ def compiled(*parts: object, on: bool = True) -> Iterator[None]:
     layers = {m for m in modules if isinstance(m, (VisionLayer, TextLayer))} if on else set()
     for layer in layers:
         # On the instance, so that names of weights and copies made before are what they were.
-        layer.forward = torch.compile(layer.forward)
+        layer.forward = torch.compile(layer.forward)  # type: ignore[method-assign, assignment]
     try:
         with warnings.catch_warnings():
             # Tracing looks at gradients that tensors between layers do not have.

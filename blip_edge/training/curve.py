@@ -12,8 +12,8 @@ __all__ = ["Curve", "Point", "point"]
 
 Point = dict[str, float]
 
-_LOGGED = 50
-"""How many points of the loss curve are kept."""
+_KEPT, _HEARD = 50, 1000
+"""How many points of the loss curve are kept, and how many a listener is given."""
 _SECONDS = 2.0
 """How often something is told between them."""
 
@@ -27,7 +27,8 @@ class Curve:
     """Points evenly spread over `steps` steps, the last included.
 
     A point is `{"step", …}` with the losses, means over processes, or `{"step", "metric"}`, what
-    was measured after that step. `listener` is given each as it comes.
+    was measured after that step. `listener` is given these and more between them as they come, and
+    with the losses the learning rate, `lr`, and `samples/s` of all processes.
     """
 
     def __init__(
@@ -37,28 +38,37 @@ class Curve:
         self._rows, self._since = 0, monotonic()
         self.points: list[Point] = []
 
-    def add(self, step: int, losses: dict[str, Tensor], rows: int) -> None:
-        """What came of step `step`, which took `rows` rows of this process."""
+    def add(self, step: int, losses: dict[str, Tensor], rows: int, lr: float) -> None:
+        """What came of step `step`, which took `rows` rows of this process at the rate `lr`."""
         self._rows += rows
-        if step % max(1, self._steps // _LOGGED) == 0 or step == self._steps - 1:
+        keeps, tells = (
+            step % max(1, self._steps // points) == 0 or step == self._steps - 1
+            for points in (_KEPT, _HEARD)
+        )
+        if keeps or tells:
             losses = processes.mean(losses)
-            self._keep(point(step, losses))
-        elif monotonic() - self._since < _SECONDS:
-            return
-        self._tell(losses)
+            found = point(step, losses)
+            if keeps:
+                self.points.append(found)
+            self._listen({**found, "lr": lr, "samples/s": self._tell(losses)})
+        elif monotonic() - self._since >= _SECONDS:
+            self._tell(losses)
 
     def measured(self, step: int, value: float) -> None:
         """What the task's metric was after step `step`."""
-        self._keep({"step": float(step), "metric": round(value, 5)})
-
-    def _keep(self, kept: Point) -> None:
+        kept = {"step": float(step), "metric": round(value, 5)}
         self.points.append(kept)
-        if self._listener is not None:
-            self._listener(kept)
+        self._listen(kept)
 
-    def _tell(self, losses: dict[str, Tensor]) -> None:
+    def _listen(self, point: Point) -> None:
+        if self._listener is not None:
+            self._listener(point)
+
+    def _tell(self, losses: dict[str, Tensor]) -> float:
+        """Tell the losses and the speed, and give the speed since the last time."""
         now = monotonic()
         speed = processes.world() * self._rows / max(1e-9, now - self._since)
         self._rows, self._since = 0, now
         told = [f"{name} {loss.item():.3f}" for name, loss in losses.items()]
         self._progress.note(" ".join([*told, f"{speed:.1f} samples/s"]))
+        return speed

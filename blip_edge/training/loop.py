@@ -66,7 +66,7 @@ def fit(
             weights are those that stay, and random numbers are as if nobody had asked.
         eval_every: steps from one evaluation to the next; the last step is always followed by one.
         checkpoints: where a run is saved, and perhaps resumed from.
-        on_point: is given each point of the curve as it comes.
+        on_point: is given points of the curve as they come, more than are kept; see `Curve`.
         device: where it is trained; None is where accelerate says.
 
     Raises:
@@ -91,7 +91,7 @@ def fit(
             made = update(islice(stream, course.accumulate), step)
             if made is None:
                 break
-            run.curve.add(step, made.losses, made.rows)
+            run.curve.add(step, made.losses, made.rows, made.lr)
             done = step + 1
             if evaluate and (done == steps or (eval_every and done % eval_every == 0)):
                 _judge(run, evaluate, step)

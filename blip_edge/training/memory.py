@@ -56,6 +56,8 @@ class Memory:
     best: int
     """The best weights so far (recipe key eval_every)."""
     activations: int
+    ahead: int
+    """Batches that threads have ready (recipe key workers), in the processor's memory."""
     program: int
     """Python and torch themselves."""
 
@@ -86,7 +88,8 @@ def estimate(config: BlipConfig, recipe: TrainRecipe) -> Memory:
     weights 4 · n of n parameters; gradients the same; AdamW's moments twice that; the average and
     the best weights once each where there are any. Contrastive tasks (pretrain, retrieval) have
     copies of the image tower, of the text encoder and of both projections, and a queue of
-    2 · Q · E floats, to which fine-tuning adds Q numbers of pictures.
+    2 · Q · E floats, to which fine-tuning adds Q numbers of pictures. W threads have 2 W batches of
+    P · 3 S² floats ready.
     """
     count = parameters(config)
     weights = _FLOAT * sum(count.values())
@@ -103,6 +106,7 @@ def estimate(config: BlipConfig, recipe: TrainRecipe) -> Memory:
         average=weights if recipe.ema else 0,
         best=weights if recipe.eval_every else 0,
         activations=_activations(config, recipe),
+        ahead=2 * recipe.workers * _pixels(config, recipe) * _FLOAT,
         program=_PROGRAM,
     )
 
@@ -187,10 +191,11 @@ def _activations(config: BlipConfig, recipe: TrainRecipe) -> int:
     """
     half = recipe.precision == "bf16"
     vision, size = config.vision_config, _HALF if half else _FLOAT
-    pictures = recipe.batch * (2 if recipe.task == "nlvr2" else 1)
-    places = pictures * vision.num_tokens  # P · N
-    pixels = pictures * 3 * vision.image_size**2
-    around = pixels * (_FLOAT + (_HALF if half else 0)) + 2 * _FLOAT * places * vision.hidden_size
+    places = _pictures(recipe) * vision.num_tokens  # P · N
+    around = (
+        _pixels(config, recipe) * (_FLOAT + (_HALF if half else 0))
+        + 2 * _FLOAT * places * vision.hidden_size
+    )
     whole, kept = [], []
     for number in range(vision.num_hidden_layers):
         whole.append(places * _vision_layer(config, number, half=half))
@@ -206,6 +211,15 @@ def _activations(config: BlipConfig, recipe: TrainRecipe) -> int:
     if recipe.recompute:
         return around + sum(kept) + max(whole, default=0)
     return around + sum(whole) + (_HALF * sum(parameters(config).values()) if half else 0)
+
+
+def _pictures(recipe: TrainRecipe) -> int:
+    return recipe.batch * (2 if recipe.task == "nlvr2" else 1)
+
+
+def _pixels(config: BlipConfig, recipe: TrainRecipe) -> int:
+    """P · 3 S² numbers of a batch."""
+    return _pictures(recipe) * 3 * config.vision_config.image_size**2
 
 
 def _vision_layer(config: BlipConfig, number: int, *, half: bool) -> int:

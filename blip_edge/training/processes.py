@@ -25,8 +25,11 @@ def begin(device: Device = "auto") -> torch.device:
     Raises:
         UsageError: this machine has no such device.
     """
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device in there and not there[device]():
+    lacking = {
+        "cuda": not torch.cuda.is_available(),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if lacking.get(device):
         raise UsageError(
             f"--device {device}: torch finds none on this machine; give --device cpu or auto"
         )

@@ -34,7 +34,7 @@ def recomputing(model: nn.Module, *, on: bool = True) -> Iterator[None]:
             if forward is None:
                 del layer.forward
             else:  # a compiled one
-                layer.forward = forward
+                layer.forward = forward  # type: ignore[method-assign]
 
 
 def _forgetful(forward: Callable[..., Any]) -> Callable[..., Any]:

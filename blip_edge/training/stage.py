@@ -23,14 +23,14 @@ from blip_edge.errors import UsageError
 from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
-from blip_edge.training.batches import CaptionBatches, RowBatches
+from blip_edge.training.batches import CaptionBatches
 from blip_edge.training.checkpoints import Checkpoints
 from blip_edge.training.compiled import require_compiler
 from blip_edge.training.course import Course, total_steps
-from blip_edge.training.curve import Point
 from blip_edge.training.loop import fit
 from blip_edge.training.processes import Device
 from blip_edge.training.recipe import Optimisation, TrainRecipe
+from blip_edge.training.scalars import written
 from blip_edge.training.source import Source
 from blip_edge.training.start import Start
 from blip_edge.training.tasks import batches_of, metric_of, objective_of
@@ -54,6 +54,7 @@ def train(
     seed: int = 0,
     force: bool = False,
     device: Device = "auto",
+    log_dir: Path | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Train a BLIP on `data` for the recipe's task and write it to `output`.
@@ -77,6 +78,7 @@ def train(
         seed: of fresh weights, of the rows' order and of dropout.
         force: replace `output` if it is there, and forget a killed run's checkpoints.
         device: what kind of device it is trained on; auto is the fastest there is.
+        log_dir: where losses, metric, learning rate and speed are written for TensorBoard.
         progress: is told what towers leave behind and what is fresh, and how far training is.
 
     Raises:
@@ -97,7 +99,10 @@ def train(
     leads = processes.rank() == 0
     progress = progress if leads else SILENT
     parents = [init, vision_init, text_init]
-    with writing(output, force=force) if leads else nullcontext(output) as draft:
+    with (
+        writing(output, force=force) if leads else nullcontext(output) as draft,
+        written(log_dir if leads else None) as listener,
+    ):
         torch.manual_seed(seed)
         source = Source.open(data, web, recipe, seed=seed, progress=progress)
         model = start.model(source.texts(), recipe, progress)
@@ -105,7 +110,21 @@ def train(
         identity = _identity_of(recipe, seed, source, parents)
         checkpoints = _checkpoints(output, recipe, identity, resume=resume, forget=force and leads)
         batches = batches_of(source, model, recipe, seed=seed)
-        history = _fitted(model, source.dataset, batches, recipe, checkpoints, where, progress)
+        history = fit(
+            model.blip,
+            objective_of(model, recipe),
+            batches,
+            recipe,
+            steps=total_steps(recipe, batches.per_epoch, recipe.accumulate),
+            description=f"train {recipe.task}",
+            progress=progress,
+            course=_course(recipe, batches.per_epoch),
+            evaluate=metric_of(source.dataset, model, recipe),
+            eval_every=recipe.eval_every,
+            checkpoints=checkpoints,
+            on_point=listener,
+            device=where,
+        )
         batches.report(draft, progress)
         if leads:
             save_model(draft, model)
@@ -117,37 +136,15 @@ def train(
     return output
 
 
-def _fitted(
-    model: Model,
-    dataset: Dataset | None,
-    batches: RowBatches[Any, Any],
-    recipe: TrainRecipe,
-    checkpoints: Checkpoints | None,
-    device: torch.device,
-    progress: Progress,
-) -> list[Point]:
-    """Train `model` in place as the recipe says, and return points of the loss curve."""
-    return fit(
-        model.blip,
-        objective_of(model, recipe),
-        batches,
-        recipe,
-        steps=total_steps(recipe, batches.per_epoch, recipe.accumulate),
-        description=f"train {recipe.task}",
-        progress=progress,
-        course=Course(
-            accumulate=recipe.accumulate,
-            ema=recipe.ema,
-            schedule=recipe.schedule,
-            per_epoch=batches.per_epoch,
-            decay=recipe.decay,
-            recompute=recipe.recompute,
-            compile=recipe.compile,
-        ),
-        evaluate=metric_of(dataset, model, recipe),
-        eval_every=recipe.eval_every,
-        checkpoints=checkpoints,
-        device=device,
+def _course(recipe: TrainRecipe, per_epoch: int) -> Course:
+    return Course(
+        accumulate=recipe.accumulate,
+        ema=recipe.ema,
+        schedule=recipe.schedule,
+        per_epoch=per_epoch,
+        decay=recipe.decay,
+        recompute=recipe.recompute,
+        compile=recipe.compile,
     )
 
 

@@ -1,6 +1,6 @@
 """What each task trains on, what it minimises, and what its result is chosen by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from blip_edge.data.dataset import Dataset
@@ -28,7 +28,7 @@ from blip_edge.training.objectives import (
     RetrievalObjective,
     VqaObjective,
 )
-from blip_edge.training.recipe import TrainRecipe
+from blip_edge.training.recipe import Task, TrainRecipe
 from blip_edge.training.source import Source
 
 __all__ = ["batches_of", "metric_of", "objective_of"]
@@ -157,10 +157,16 @@ def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
 def metric_of(
     dataset: Dataset | None, model: Model, recipe: TrainRecipe
 ) -> Callable[[], float] | None:
-    """The task's metric of `model` as it is when called, on the val split; more is better."""
+    """The task's metric of `model` as it is when called, on the val split; more is better.
+
+    Raises:
+        ArtifactError: what it is measured by is missing or damaged, which is better known before
+            the first step than at the first look.
+    """
     if not recipe.eval_every or dataset is None:
         return None
     split, names = _CHOSEN_BY[recipe.task]
+    _require_rows(dataset, recipe, split)
     how = EvalSettings(limit=recipe.eval_items, max_bad=recipe.max_bad)
 
     def measure() -> float:
@@ -168,3 +174,16 @@ def metric_of(
         return sum(found.metrics[name] for name in names)
 
     return measure
+
+
+def _require_rows(dataset: Dataset, recipe: TrainRecipe, split: str) -> None:
+    read: dict[Task, Callable[[str], Sequence[object]]] = {
+        "caption": dataset.captions,
+        "retrieval": dataset.retrieval,
+        "vqa": dataset.questions,
+        "nlvr2": dataset.sentences,
+        "visdial": dataset.dialogs,
+    }
+    read[recipe.task](split)
+    if recipe.task == "vqa" and dataset.has("answer_list.json"):
+        dataset.answers()

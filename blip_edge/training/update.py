@@ -27,6 +27,7 @@ class Made(NamedTuple):
     losses: dict[str, Tensor]
     """Means over its batches."""
     rows: int
+    lr: float
     position: int
     """Of the batch that comes next."""
 
@@ -58,8 +59,7 @@ class Update:
             rows, position = rows + batch.rows, after
         if not found:
             return None
-        self._move(step)
-        return Made(_mean(found), rows, position)
+        return Made(_mean(found), rows, self._move(step), position)
 
     def _learn(self, batch: Step, step: int, *, last: bool) -> dict[str, Tensor]:
         device = self._device
@@ -82,7 +82,8 @@ class Update:
         alone = last or not isinstance(self._objective, DistributedDataParallel)
         return nullcontext() if alone else self._objective.no_sync()
 
-    def _move(self, step: int) -> None:
+    def _move(self, step: int) -> float:
+        """Follow the gradients, and say at which rate."""
         run = self._run
         factor = learning_rate_factor(step, self._recipe, self._steps, self._course)
         for group in run.optimiser.param_groups:
@@ -92,6 +93,7 @@ class Update:
         run.optimiser.zero_grad(set_to_none=True)
         if run.average is not None:
             run.average.follow()
+        return self._recipe.lr * factor
 
 
 def _shared(objective: nn.Module, device: torch.device) -> DistributedDataParallel:

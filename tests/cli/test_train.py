@@ -1,6 +1,7 @@
 """`train` as a user types it: what it starts from, what it reads, what it refuses."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,120 @@ def test_the_published_pretraining_runs_on_cuda(run: Run, data: Path, tmp_path: 
     )
     assert (code, err) == (0, "")
     assert len(provenance(tmp_path / "x")["history"]) == 3
+
+
+def test_curves_are_written_for_tensorboard(run: Run, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    accumulator: Any = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    how = ("--set", "steps=4", "--set", "eval_every=2", "--set", "lr=0.01", "--set", "warmup=2")
+    argv = ("train", "--data", data, *TINY_MODEL, *how, "-q", "--log-dir")
+    code, _, err = run(*argv, tmp_path / "logs" / "one", "-o", tmp_path / "new")
+    assert (code, err) == (0, "")
+    events = accumulator.EventAccumulator(str(tmp_path / "logs" / "one")).Reload()
+    assert set(events.Tags()["scalars"]) == {"lm", "lr", "metric", "samples/s"}
+    read = {tag: events.Scalars(tag) for tag in ("lm", "lr", "metric", "samples/s")}
+    history = provenance(tmp_path / "new")["history"]
+    for tag in ("lm", "metric"):
+        kept = [(point["step"], point[tag]) for point in history if tag in point]
+        assert [(event.step, event.value) for event in read[tag]] == [
+            (step, pytest.approx(value, abs=1e-4)) for step, value in kept
+        ]
+    assert [event.value for event in read["lr"]] == pytest.approx([0.005, 0.01, 0.01, 0.005])
+    assert all(event.value > 0 for event in read["samples/s"])
+    (tmp_path / "file").touch()
+    code, out, err = run(*argv, tmp_path / "file", "-o", tmp_path / "other")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "file cannot be written" in err
+
+
+def test_without_tensorboard_it_is_said_what_to_install(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    argv = ("train", "--data", data, "-o", tmp_path / "x", *TINY_MODEL)
+    code, out, err = run(*argv, "--log-dir", tmp_path / "logs")
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert "pip install 'blip-edge[logs]'" in err
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_another_recipe_does_not_go_on(run: Run, data: Path, tmp_path: Path) -> None:
+    """Neither with what was killed nor with what is finished."""
+    output, how = tmp_path / "m", ("--set", "save_every=1", "-q")
+    argv = ("train", "--data", data, "-o", output, *TINY_MODEL, *how)
+    assert run(*argv)[0] == 0
+    code, out, err = run(*argv, "--set", "lr=0.5", "--set", "batch=3", "--resume")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "another recipe: batch, lr differ" in err
+    # One that was stopped: its picture is lost after the first checkpoint.
+    killed = tmp_path / "killed"
+    argv = ("train", "--data", data, "-o", killed, *TINY_MODEL, *how, "--set", "steps=30")
+    for path in sorted((data / "images" / "train").iterdir())[:1]:
+        path.write_bytes(b"")
+    assert run(*argv)[0] == 3
+    assert list((tmp_path / "killed.checkpoints").iterdir())
+    code, out, err = run(*argv, "--resume", "--set", "lr=0.5", "--set", "workers=2")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is of another run: lr was 0.0001 and is 0.5, workers was 0 and is 2" in err
+    assert list((tmp_path / "killed.checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("task", "gone", "reason"),
+    [
+        ("caption", "caption_train.json", "caption_train.json is missing"),
+        ("retrieval", "caption_train.json", "caption_train.json is missing"),
+        ("vqa", "vqa_train.json", "no questions to train on"),
+        ("nlvr2", "nlvr_train.json", "nlvr_train.json is missing"),
+        ("visdial", "visdial_train.json", "visdial_train.json is missing"),
+    ],
+)
+def test_a_folder_without_the_tasks_rows(
+    run: Run, data: Path, tmp_path: Path, task: str, gone: str, reason: str
+) -> None:
+    (data / gone).unlink(missing_ok=True)
+    code, out, err = run("train", "--task", task, "--data", data, "-o", tmp_path / "x", *TINY_MODEL)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert reason in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_captions_without_words_are_left_out_or_stop_the_run(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    rows = json.loads((data / "caption_train.json").read_text())
+    rows[3]["caption"] = " ...!"
+    (data / "caption_train.json").write_text(json.dumps(rows))
+    argv = ("train", "--data", data, *TINY_MODEL, "-o")
+    code, out, err = run(*argv, tmp_path / "x")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "1 of 60 rows" in err and "its caption ' ...!' has no words" in err
+    code, _, err = run(*argv, tmp_path / "y", "--set", "max_bad=0.05")
+    assert code == 0
+    assert "warning: 1 rows had nothing to learn; see skipped.jsonl" in err
+    (line,) = (tmp_path / "y" / "skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["image"] == rows[3]["image"]
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "rows", "reason"),
+    [
+        ("caption", "caption_val.json", None, "caption_val.json is missing"),
+        ("nlvr2", "nlvr_dev.json", None, "nlvr_dev.json is missing"),
+        ("vqa", "vqa_val.json", None, "vqa_val.json is missing"),
+        ("vqa", "answer_list.json", ["yes", "no", "yes"], "answer_list.json"),
+        ("vqa", "answer_list.json", {"yes": 1}, "answer_list.json is not a list"),
+    ],
+)
+def test_what_a_run_is_chosen_by_is_looked_at_before_the_first_step(
+    run: Run, data: Path, tmp_path: Path, task: str, file: str, rows: Any, reason: str
+) -> None:
+    (data / file).unlink(missing_ok=True)
+    if rows is not None:
+        (data / file).write_text(json.dumps(rows))
+    how = ("--set", "eval_every=1", "--set", "save_every=1", "-o", tmp_path / "x")
+    code, out, err = run("train", "--task", task, "--data", data, *TINY_MODEL, *how)
+    assert (code, out, err.count("\n")) == (3, "", 1), err
+    assert reason in err
+    assert not list(tmp_path.glob("x*")), "no step was made, so there is no checkpoint"

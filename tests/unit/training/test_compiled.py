@@ -113,7 +113,7 @@ def test_twelve_layers_that_drop_paths_are_not_twelve_graphs() -> None:
     rates = [number / 22 for number in range(12)]
     with compiled(layer):
         for rate in rates:
-            layer.drop_path = rate
+            layer.drop_path = rate  # type: ignore[assignment]
             layer(torch.ones(2, 10, 32))
     assert counters["stats"]["unique_graphs"] <= 3
 

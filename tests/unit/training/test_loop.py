@@ -120,6 +120,15 @@ def test_all_losses_are_summed_and_logged() -> None:
     assert [point["step"] for point in history] == [0, 1, 2]
 
 
+def test_a_long_run_gives_more_points_than_it_keeps() -> None:
+    weight, given = nn.Linear(1, 1), list[dict[str, float]]()
+    loss: Any = lambda batch, step: {"l": weight.bias.sum()}  # noqa: E731
+    how: dict[str, Any] = {"steps": 333, "description": "x", "on_point": given.append}
+    history = fit(weight, loss, endless(), optimisation(), **how)
+    assert [point["step"] for point in given] == list(range(333))
+    assert len(history) < 60
+
+
 def test_a_long_run_keeps_points_of_its_curve_and_the_last() -> None:
     weight = nn.Linear(1, 1)
     history = run(weight, lambda batch, step: {"l": weight.bias.sum()}, 333)
@@ -327,7 +336,9 @@ def test_losses_and_samples_a_second_are_told_and_points_given_as_they_come() ->
         description="x",
         **how,
     )
-    assert given == history
+    assert [{"step": point["step"], "l": point["l"]} for point in given] == history
+    assert all(point["samples/s"] > 0 for point in given)
+    assert [point["lr"] for point in given] == [0.1] * 3
     assert all(re.fullmatch(r"l -?0\.\d00 \d+\.\d samples/s", text) for text in told)
     assert len(told) == 3
 
