@@ -1,12 +1,13 @@
 """The verbs that only look: what a folder is, what this machine can do, which recipes there are."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
+from blip_edge.errors import UsageError
 
 __all__ = ["app"]
 
@@ -14,10 +15,27 @@ app = typer.Typer()
 
 
 @app.command(
-    rich_help_panel="Look", epilog=options.examples("blip-edge inspect runs/quickstart/student")
+    rich_help_panel="Look",
+    epilog=options.examples(
+        "blip-edge inspect runs/quickstart/student",
+        "blip-edge inspect models/tuned --memory --set batch=8 --set recompute=true",
+        "blip-edge inspect --preset large --memory --recipe pretrain-129m-large",
+    ),
 )
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Any folder a verb wrote.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Any folder a verb wrote.")
+    ] = None,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", metavar="", help="Say what training it would need of memory."),
+    ] = False,
+    preset: Annotated[
+        Literal["base", "large"] | None,
+        typer.Option("--preset", help="With --memory: BLIP's published sizes, without weights."),
+    ] = None,
+    recipe: options.Recipe = None,
+    set_: options.Set = None,
     seed: options.UnusedSeed = 0,
     force: options.UnusedForce = False,
     json: options.Json = False,
@@ -25,6 +43,16 @@ def inspect(
 ) -> None:
     """Say what a folder is: kind, sizes, quality, speed, and what it was made from."""
     with Output(json=json, quiet=quiet) as out:
+        if memory:
+            from blip_edge.cli.memory import memory_facts, tell_memory
+
+            facts = memory_facts(folder, preset, recipe, set_)
+            out.result(facts, tell_memory(facts))
+            return
+        if preset or recipe or set_:
+            raise UsageError("--preset, --recipe and --set are for --memory; add it")
+        if folder is None:
+            raise UsageError("give a FOLDER, or --preset with --memory")
         out.folder(folder)
 
 
