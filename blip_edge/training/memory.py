@@ -1,9 +1,10 @@
 """What training needs of memory, told from sizes alone: nothing is built, and no weights are read.
 
-Each term is a formula in its function's docstring; their sum is what the highest resident memory
-of a run on a processor comes to, a little above it, because a layer's gradients take the place of
-what it remembered. Those of this page's terms that grow with the batch are held to what autograd
-keeps by a test, and the sum to real steps by benchmarks/pretrain_step.py.
+Each term is a formula in its function's docstring. Their sum is close to the highest resident
+memory of a run on a processor. A layer's gradients take the place of what it remembered, which
+makes the sum too large; what is there for a moment only is left out, which makes it too small. What
+grows with the batch is held to what autograd keeps by a test, and the sum to real steps by
+benchmarks/pretrain_step.py.
 """
 
 # B rows · P pictures · R texts of a pass · T text tokens · N image tokens · D width · H heads
