@@ -1,0 +1,190 @@
+"""The standard bench: one drawn world, one pre-trained model, and every task tuned from it.
+
+    python benchmarks/standard_bench.py -o runs/standard   # two hours; goes on if killed
+    python benchmarks/standard_bench.py --table             # record -> README.md
+
+The run folder holds data, models and what `eval` said of them; the record is train/standard.json.
+A test holds README.md to it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from standard_chance import chances
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "train" / "standard.json"
+README = ROOT / "README.md"
+BEGIN = "<!-- standard: written by benchmarks/standard_bench.py -->\n"
+END = "<!-- /standard -->\n"
+BAND = (80.0, 95.0)
+"""Where the world is calibrated to: what is learned, with room left to lose."""
+
+TRAINED = ("caption", "retrieval", "vqa", "nlvr2", "visdial")
+
+
+class Measured(NamedTuple):
+    """One line of the table: what is asked of which model, and which figure is the headline."""
+
+    model: str
+    task: str
+    split: str
+    metric: str
+    banded: bool = False
+    also: tuple[str, ...] = ()
+
+
+LINES = (
+    Measured("caption", "caption", "test", "truth", True, ("CIDEr", "BLEU-4")),
+    Measured("caption", "caption", "test_unseen", "truth"),
+    Measured("retrieval", "retrieval", "test", "r_mean", True, ("txt_r1", "img_r1")),
+    Measured("vqa", "vqa", "test", "vqa_accuracy", True),
+    Measured("nlvr2", "nlvr2", "test", "accuracy", True, ("consistency",)),
+    Measured("visdial", "visdial", "val", "MRR", False, ("NDCG", "R@1")),
+    Measured("retrieval", "video-retrieval", "test", "vid_r1", False, ("vid_r10", "vid_mdR")),
+    Measured("vqa", "video-qa", "test", "accuracy"),
+    Measured("retrieval", "attributes", "test", "mAP"),
+    Measured("retrieval", "pairs", "test", "ROC-AUC"),
+)
+
+
+def train_command(task: str) -> list[str]:
+    """The words after `blip-edge` that make a model, in a run folder."""
+    words = ["train", "--task", task, "--data", "data"]
+    if task != "pretrain":
+        words += ["--init", "pretrain"]
+    return [*words, "--recipe", f"shapes-standard-{task}", "-o", task, "--resume"]
+
+
+def eval_command(line: Measured) -> list[str]:
+    """The words after `blip-edge` that measure a line, in a run folder."""
+    words = ["eval", line.model, "--task", line.task, "--data", "data"]
+    return words if line.split == "test" else [*words, "--split", line.split]
+
+
+def run(folder: Path, *, tasks: tuple[str, ...] = TRAINED) -> None:
+    """Make what is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "data").exists():
+        _blip_edge(folder, ["data", "make", "shapes", "-o", "data", "--recipe", "shapes-standard"])
+    for task in ("pretrain", *tasks):
+        if not (folder / task).exists():
+            _blip_edge(folder, train_command(task))
+    for line in LINES:
+        found = folder / f"{line.task}-{line.split}.json"
+        if line.model in tasks and not found.exists():
+            said = _blip_edge(folder, [*eval_command(line), "--ci", "--json"])
+            found.write_text(said, encoding="utf-8")
+
+
+def _blip_edge(folder: Path, words: list[str]) -> str:
+    print("$ blip-edge", *words, file=sys.stderr, flush=True)
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What a finished run has found, with what chance would have given."""
+    guessed = chances(folder / "data")
+    dataset = _read(folder / "data" / "dataset.json")
+    lines = []
+    for line in LINES:
+        found = _read(folder / f"{line.task}-{line.split}.json")
+        names = (line.metric, *line.also)
+        lines.append(
+            {
+                "task": line.task,
+                "split": line.split,
+                "items": found["items"],
+                "metrics": {name: found["metrics"][name] for name in names},
+                "interval": found["intervals"][line.metric],
+                "chance": guessed[line.task],
+            }
+        )
+    models = {task: _read(folder / task / "provenance.json") for task in ("pretrain", *TRAINED)}
+    return {
+        "world": dataset["recipe"],
+        "seed": dataset["seed"],
+        "minutes": {task: round(made["seconds"] / 60, 1) for task, made in models.items()},
+        "lines": lines,
+    }
+
+
+def table(kept: dict[str, Any]) -> str:
+    """The lines of a record in Markdown."""
+    world, minutes = kept["world"], kept["minutes"]
+    rows = [
+        "| task | metric | measured (95 %) | chance | also | command |",
+        "|---|---|---|---|---|---|",
+        *(_row(line, kept_line) for line, kept_line in zip(LINES, kept["lines"], strict=True)),
+        "",
+        f"The world: {world['train']:,} pictures to train on, {world['test']:,} to measure with, "
+        f"{world['colours']} colours, {world['shapes']} shapes, {world['sizes']} sizes, "
+        f"{world['textures']} textures, {world['places'] ** 2} places; no test scene is among the "
+        f"training scenes. Seed {kept['seed']}; minutes on one core: "
+        f"{', '.join(f'{task} {spent:g}' for task, spent in minutes.items())}.",
+        "",
+        _verdict(kept["lines"]),
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _row(line: Measured, found: dict[str, Any]) -> str:
+    scale = 100 if line.metric == "truth" else 1
+    low, high = (scale * bound for bound in found["interval"])
+    value = scale * found["metrics"][line.metric]
+    also = ", ".join(f"{name} {found['metrics'][name]:.1f}" for name in line.also)
+    split = "" if line.split in ("test", "val") else ", unseen compositions"
+    name = "truth, %" if line.metric == "truth" else line.metric
+    return (
+        f"| {line.task}{split} | {name} | {value:.1f} ({low:.1f} to {high:.1f}) "
+        f"| {found['chance']:.1f} | {also} | `blip-edge {' '.join(eval_command(line))}` |"
+    )
+
+
+def _verdict(lines: list[dict[str, Any]]) -> str:
+    outside = []
+    for line, found in zip(LINES, lines, strict=True):
+        value = found["metrics"][line.metric] * (100 if line.metric == "truth" else 1)
+        if line.banded and not BAND[0] <= value <= BAND[1]:
+            outside.append(f"{line.task} ({value:.1f})")
+    return (
+        f"Captions, retrieval, questions and NLVR2 are meant to lie between {BAND[0]:g} and "
+        f"{BAND[1]:g}, so that students and quantizers have something to lose. Outside: "
+        f"{', '.join(outside) or 'none'}."
+    )
+
+
+def with_table(readme: str, kept: dict[str, Any]) -> str:
+    """`readme` with the table of a record between its two marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table(kept)}{END}{after}"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Run, record, and write the table; or the table alone."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, help="the run folder; finished parts stay")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    given = parser.parse_args()
+    if given.table == (given.output is not None):
+        parser.error("give either -o or --table")
+    if given.output is not None:
+        run(given.output)
+        kept = json.dumps(record(given.output), indent=1, ensure_ascii=False)
+        RECORD.write_text(f"{kept}\n", encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(with_table(readme, _read(RECORD)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
