@@ -298,12 +298,12 @@ def test_another_recipe_does_not_go_on(run: Run, data: Path, tmp_path: Path) -> 
     assert "another recipe: batch, lr differ" in err
     # One that was stopped: its picture is lost after the first checkpoint.
     killed = tmp_path / "killed"
-    argv = ("train", "--data", data, "-o", killed, *TINY_MODEL, *how, "--set", "steps=30")
+    longer = ("train", "--data", data, "-o", killed, *TINY_MODEL, *how, "--set", "steps=30")
     for path in sorted((data / "images" / "train").iterdir())[:1]:
         path.write_bytes(b"")
-    assert run(*argv)[0] == 3
+    assert run(*longer)[0] == 3
     assert list((tmp_path / "killed.checkpoints").iterdir())
-    code, out, err = run(*argv, "--resume", "--set", "lr=0.5", "--set", "workers=2")
+    code, out, err = run(*longer, "--resume", "--set", "lr=0.5", "--set", "workers=2")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is of another run: lr was 0.0001 and is 0.5, workers was 0 and is 2" in err
     assert list((tmp_path / "killed.checkpoints").iterdir())
@@ -353,7 +353,7 @@ def test_captions_without_words_are_left_out_or_stop_the_run(
         ("nlvr2", "nlvr_dev.json", None, "nlvr_dev.json is missing"),
         ("vqa", "vqa_val.json", None, "vqa_val.json is missing"),
         ("vqa", "answer_list.json", ["yes", "no", "yes"], "answer_list.json"),
-        ("vqa", "answer_list.json", {"yes": 1}, "answer_list.json is not a list"),
+        ("vqa", "answer_list.json", {"yes": 1}, "answer_list.json is not a"),
     ],
 )
 def test_what_a_run_is_chosen_by_is_looked_at_before_the_first_step(
