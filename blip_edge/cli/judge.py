@@ -99,6 +99,10 @@ def evaluate(
         ),
     ] = None,
     beams: options.Beams = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option("--repetition-penalty", metavar="X", help="Of captions; nocaps 1.1."),
+    ] = None,
     threads: options.Threads = None,
     seed: options.Seed = 0,
     force: options.Force = False,
@@ -111,8 +115,11 @@ def evaluate(
     """
     if (model is None) == (predictions is None):
         raise UsageError("eval takes either a MODEL or --predictions")
-    if model is None and (output, beams, k) != (None, None, None):
-        raise UsageError("-o, --beams and --k go with a MODEL: --predictions holds what one said")
+    if model is None and (output, beams, k, repetition_penalty) != (None, None, None, None):
+        raise UsageError(
+            "-o, --beams, --k and --repetition-penalty go with a MODEL: --predictions holds what "
+            "one said"
+        )
     if ci and seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}")
     with Output(json=json, quiet=quiet) as out:
@@ -126,6 +133,7 @@ def evaluate(
         how = evaluation.EvalSettings(
             limit=limit,
             beams=beams,
+            repetition_penalty=repetition_penalty,
             k=k,
             frames=frames,
             sampling=sampling,

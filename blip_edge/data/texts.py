@@ -11,12 +11,15 @@ __all__ = ["training_texts"]
 def training_texts(dataset: Dataset) -> Iterator[str]:
     """Captions, questions, answers, sentences and dialogs of the training split, cleaned.
 
-    Of annotations that the data set does not have there is nothing; captions must be there.
+    Of annotations that the data set does not have there is nothing; captions must be there, those
+    of people or of the web.
 
     Raises:
         ArtifactError: there are no captions, or a file is damaged.
     """
-    for row in dataset.captions("train"):
+    web = dataset.web() if dataset.has("web_train.json") else []
+    people = dataset.captions("train") if dataset.has("caption_train.json") or not web else []
+    for row in people + web:
         yield clean_caption(row.captions[0])
     if dataset.has("vqa_train.json"):
         for asked in dataset.questions("train"):

@@ -19,7 +19,14 @@ __all__ = ["Captioner", "evaluate_captions"]
 class Captioner(Protocol):
     """Anything that captions pictures; an `EdgeModel` does."""
 
-    def caption(self, image: list[Image.Image], /, *, beams: int | None = None) -> list[Caption]:
+    def caption(
+        self,
+        image: list[Image.Image],
+        /,
+        *,
+        beams: int | None = None,
+        repetition_penalty: float | None = None,
+    ) -> list[Caption]:
         """One caption for each picture, in their order."""
         ...
 
@@ -47,7 +54,11 @@ def evaluate_captions(
         readable = [(sample, picture) for sample, picture in opened if picture is not None]
         if not readable:
             return []
-        spoken = captioner.caption([picture for _, picture in readable], beams=how.beams)
+        spoken = captioner.caption(
+            [picture for _, picture in readable],
+            beams=how.beams,
+            repetition_penalty=how.repetition_penalty,
+        )
         found = zip(readable, spoken, strict=True)
         return [(sample.image_id, caption.text) for (sample, _), caption in found]
 

@@ -35,6 +35,9 @@ class EvalSettings:
     """Only the first so many rows of the split."""
     beams: int | None = None
     """1 is greedy search; as the model was saved when not given."""
+    repetition_penalty: float | None = None
+    """Captions: above 1 avoids words said before, nocaps' 1.1; as the model was saved when not
+    given."""
     k: int | None = None
     """Retrieval: candidates of each query that are read with the picture in view. Questions: how
     many of the listed answers are scored. As in BLIP when not given."""

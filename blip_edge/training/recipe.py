@@ -98,6 +98,8 @@ class TrainRecipe(Optimisation):
     """How strong they are, of 10."""
     negative_all_rank: bool = False
     """Take wrong partners from all processes (retrieval), as BLIP on COCO."""
+    train_on_val: bool = False
+    """Train on the val split too, as BLIP does before the test server is asked (vqa)."""
     negatives: int = 1
     """Wrong answers beside each true one (visdial)."""
     swap: float = 0.0
@@ -160,6 +162,10 @@ class TrainRecipe(Optimisation):
             raise UsageError("negatives and eval_items must be at least 1")
         if self.eval_every and self.task == "pretrain":
             raise UsageError("pre-training has no metric to choose by; eval_every must be 0")
+        if self.train_on_val and (self.task != "vqa" or self.eval_every):
+            raise UsageError(
+                "train_on_val is of vqa, and leaves no val split to choose by: eval_every must be 0"
+            )
         if self.queue_size < 0 or self.alpha_warmup < 0:
             raise UsageError("queue_size and alpha_warmup must not be negative")
         if self.image_size < 0:

@@ -7,6 +7,7 @@ from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import CaptionRow
 from blip_edge.errors import ArtifactError
 from blip_edge.evaluation import EvalSettings, evaluate_loaded
+from blip_edge.evaluation.crew import Crew
 from blip_edge.models.folder import Model
 from blip_edge.training import processes
 from blip_edge.training.augment import Augmentation
@@ -33,8 +34,8 @@ from blip_edge.training.source import Source
 
 __all__ = ["batches_of", "metric_of", "objective_of"]
 
-# Tokens that BLIP keeps of captions, prompt included, and of texts that it compares.
-_CAPTION_TOKENS, _TEXT_TOKENS = 40, 35
+# Tokens that BLIP keeps of captions, prompt included, of what it pre-trains on, and of other texts.
+_CAPTION_TOKENS, _PRETRAIN_TOKENS, _TEXT_TOKENS = 40, 30, 35
 # The figures whose sum a run's best weights are chosen by, as BLIP's programs choose.
 _CHOSEN_BY = {
     "caption": ("val", ("CIDEr", "BLEU-4")),
@@ -92,7 +93,7 @@ def batches_of(
         case "vqa":
             questions = [
                 row
-                for split in ("train", "vg")
+                for split in ("train", "vg", *(["val"] if recipe.train_on_val else []))
                 if dataset.has(f"vqa_{split}.json")
                 for row in dataset.questions(split)
             ]
@@ -119,20 +120,30 @@ def batches_of(
 
 
 def _pairs_of(source: Source, model: Model, recipe: TrainRecipe, seed: int) -> CaptionBatches:
-    rows: list[CaptionRow] = []
-    if source.dataset is not None:
-        read = source.dataset.retrieval if recipe.task == "retrieval" else source.dataset.captions
-        rows = read("train")
     captions = recipe.task == "caption"
-    room = model.config.text_config.max_position_embeddings
+    tokens = {"caption": _CAPTION_TOKENS, "pretrain": _PRETRAIN_TOKENS}
     return CaptionBatches(
-        *(source.dataset, rows, model.tokenizer, model.preprocess),
+        *(source.dataset, _rows_of(source.dataset, recipe.task), model.tokenizer, model.preprocess),
         prompt=recipe.prompt if captions else "",
         max_words=recipe.max_words,
-        max_length=min(_CAPTION_TOKENS if captions else _TEXT_TOKENS, room),
+        max_length=min(
+            tokens.get(recipe.task, _TEXT_TOKENS), model.config.text_config.max_position_embeddings
+        ),
         web=source.web,
         **_feeding(recipe, seed),
     )
+
+
+def _rows_of(dataset: Dataset | None, task: Task) -> list[CaptionRow]:
+    """Pairs to train on; to pre-train, those of the web too, beside people's or alone."""
+    if dataset is None:
+        return []
+    if task == "retrieval":
+        return dataset.retrieval("train")
+    if task == "pretrain" and dataset.has("web_train.json"):
+        people = dataset.captions("train") if dataset.has("caption_train.json") else []
+        return people + dataset.web()
+    return dataset.captions("train")
 
 
 def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
@@ -167,7 +178,8 @@ def metric_of(
         return None
     split, names = _CHOSEN_BY[recipe.task]
     _require_rows(dataset, recipe, split)
-    how = EvalSettings(limit=recipe.eval_items, max_bad=recipe.max_bad)
+    crew = Crew(processes.rank(), processes.world(), processes.everyone)
+    how = EvalSettings(limit=recipe.eval_items, max_bad=recipe.max_bad, crew=crew)
 
     def measure() -> float:
         found = evaluate_loaded(edge_model(model), dataset, recipe.task, split, how)

@@ -222,9 +222,9 @@ def test_results_that_cannot_be_scored(
 
 def test_flags_that_do_not_go_together(run: Run, folder: Path, tmp_path: Path) -> None:
     path, data = tmp_path / "results.json", ("--data", folder / "data")
-    for flags in (("-o", path), ("--beams", 2), ("--k", 3)):
+    for flags in (("-o", path), ("--beams", 2), ("--k", 3), ("--repetition-penalty", 1.1)):
         code, _, err = run("eval", "--predictions", path, *data, *flags)
-        assert (code, err.startswith("error: -o, --beams and --k go with a MODEL")) == (2, True)
+        assert code == 2 and err.startswith("error: -o, --beams, --k and --repetition-penalty go")
     code, _, err = run("eval", folder / "model-vqa", *data, "--task", "vqa", "-o", "said.txt")
     assert (code, "predictions of vqa are written as .json" in err) == (2, True)
     code, _, err = run("eval", "--predictions", path, *data, "--task", "pairs")

@@ -75,5 +75,5 @@ class Rule:
             [0.5 * (text.endswith("white")) for text in texts], dtype=np.float32
         )
 
-    def caption(self, image: list[Image.Image], /, *, beams: int | None = None) -> list[Caption]:
+    def caption(self, image: list[Image.Image], /, **how: float | None) -> list[Caption]:
         return [Caption(f"a {self.see(picture)} one", 0.0, ()) for picture in image]

@@ -39,10 +39,18 @@ class Painter:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.beams: int | None = None
+        self.repetition_penalty: float | None = None
 
-    def caption(self, image: list[Image.Image], /, *, beams: int | None = None) -> list[Caption]:
+    def caption(
+        self,
+        image: list[Image.Image],
+        /,
+        *,
+        beams: int | None = None,
+        repetition_penalty: float | None = None,
+    ) -> list[Caption]:
         self.batches.append(len(image))
-        self.beams = beams
+        self.beams, self.repetition_penalty = beams, repetition_penalty
         return [Caption(TEXTS[_colour(picture)][0], 0.0, ()) for picture in image]
 
 
@@ -80,8 +88,9 @@ def _evaluated(data: Path, painter: Painter | None = None, **settings: Any) -> E
 
 def test_perfect_captions(data: Path) -> None:
     painter = Painter()
-    found = _evaluated(data, painter, batch=2, beams=1)
+    found = _evaluated(data, painter, batch=2, beams=1, repetition_penalty=1.1)
     assert (painter.batches, painter.beams) == ([2, 2, 1], 1)
+    assert painter.repetition_penalty == 1.1
     assert found.items == 5
     assert found.predictions[0] == {"image_id": 10, "caption": TEXTS["red"][0]}
     assert found.metrics["BLEU-4"] == pytest.approx(100, abs=1e-4)
