@@ -106,8 +106,8 @@ def _pictures(bundle: Path, images: Sequence[Path] | None, limit: int) -> list[P
         golden = bundle / "golden"
         try:
             rows = read_json(golden / "golden.json")
-            found = [inside(golden, row["image"]) for row in rows]
-        except (TypeError, KeyError):
+            found = [inside(golden, row["images"][0]) for row in rows]
+        except (TypeError, KeyError, IndexError):
             raise ArtifactError(f"{golden / 'golden.json'} does not list pictures") from None
     for path in found:
         if not path.is_file():

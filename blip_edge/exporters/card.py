@@ -10,23 +10,37 @@ _RUNTIMES = {
     "openvino": "OpenVINO (Intel CPUs, GPUs and NPUs; Arm CPUs)",
     "coreml": "Core ML (iOS 17, macOS 14 and later)",
 }
+_ABILITIES = {
+    "caption": "caption pictures",
+    "retrieval": "match texts with pictures",
+    "vqa": "answer questions",
+    "nlvr2": "judge sentences about two pictures",
+}
+_EXAMPLES = {
+    "caption": 'print(model.caption("photo.jpg").text)',
+    "retrieval": 'print(model.match("photo.jpg", ["a dog on a beach"]))',
+    "vqa": 'print(model.answer("photo.jpg", "how many dogs are there?").text)',
+    "nlvr2": 'print(model.reason("left.jpg", "right.jpg", "both show a dog").label)',
+}
 
 
 def card(name: str, manifest: dict[str, Any]) -> str:
     """The model card of the bundle `name`, in Markdown."""
-    decode, preprocess = manifest["decode"], manifest["preprocess"]
-    size, source = preprocess["size"], manifest["source"]
+    preprocess, source = manifest["preprocess"], manifest["source"]
+    size, tasks = preprocess["size"], manifest["tasks"]
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"A BLIP image captioner for {manifest['target']} in {manifest['precision']}. "
+            f"A BLIP to {' and '.join(_ABILITIES[task] for task in tasks)}, for "
+            f"{manifest['target']} in {manifest['precision']}. "
             f"Runs on {_RUNTIMES[manifest['target']]}.",
             "",
             "```python",
             "from blip_edge import load",
             "",
-            f'print(load("{name}").caption("photo.jpg").text)',
+            f'model = load("{name}")',
+            *(_EXAMPLES[task] for task in tasks),
             "```",
             "",
             "## Graphs",
@@ -35,8 +49,8 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "|---|---|---|---|---|",
             *(_graph(graph, row) for graph, row in manifest["graphs"].items()),
             "",
-            "`vision` runs once per picture. `decoder` is one step of greedy or beam search. "
-            "Names, shapes and types of all inputs and outputs: `manifest.json`.",
+            "`vision` runs once per picture; the others read what it gives. Names, shapes and "
+            "types of all inputs and outputs: `manifest.json`.",
             "",
             "## Input and search",
             "",
@@ -44,19 +58,15 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "divided by 255, "
             f"mean {preprocess['image_mean']}, deviation {preprocess['image_std']}.",
             "",
-            f"Captions start from token ids {decode['prompt_ids']} ({decode['prompt']!r}); "
-            f"{decode['num_beams']} beams, {decode['min_length']} to {decode['max_length']} tokens "
-            "counting the prompt.",
-            "",
+            *_search(manifest),
             "## Measured against torch when it was exported",
             "",
             "| graph | output | largest difference | PSNR, dB |",
             "|---|---|---|---|",
             *_parity(manifest["parity"]),
             "",
-            f"Captions with the same tokens as torch's: {manifest['captions']['same']} of "
-            f"{manifest['captions']['compared']}. `blip-edge verify` repeats the measurement on a "
-            "device from the files in `golden/`.",
+            *_agreement(manifest["agreement"]),
+            "`blip-edge verify` repeats the measurement on a device from the files in `golden/`.",
             "",
             *_notes(manifest.get("notes", [])),
             "## Source",
@@ -67,6 +77,26 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _search(manifest: dict[str, Any]) -> list[str]:
+    decode = manifest["decode"]
+    if "decoder" not in manifest["graphs"]:
+        return []
+    words = (
+        f"Words start from token ids {decode['prompt_ids']} ({decode['prompt']!r}); "
+        f"{decode['num_beams']} beams, {decode['min_length']} to {decode['max_length']} tokens "
+        "counting the prompt."
+    )
+    return [words, ""]
+
+
+def _agreement(agreement: dict[str, dict[str, int]]) -> list[str]:
+    return [
+        f"Of {task}, {row['same']} of {row['compared']} results are torch's, word for word."
+        for task, row in agreement.items()
+        if task != "retrieval"  # there nothing is said
+    ]
 
 
 def _graph(name: str, row: dict[str, Any]) -> str:

@@ -1,33 +1,28 @@
 """The gate of an export: a finished draft, run by the real engines, against torch.
 
 Each graph is compared output by output; then the engine is dictated words for as long as the model
-has positions, rows changing places in between, and finally captions are searched for. A fault in a
-graph, in the way an engine keeps its cache, or in a runtime shows in one of the three.
+has positions, rows changing places in between; and finally both do what the model is for. A fault
+in a graph, in the way an engine keeps its cache, or in a runtime shows in one of the three.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-
-from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, VisionGraph
-from blip_edge.exporters.parity import Difference, Gate, compare, forced_logits, make_forcing
+from blip_edge.exporters.asked import Asked
+from blip_edge.exporters.feeds import Feeding
+from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.parity import Difference, Gate, compare, make_forcing
+from blip_edge.exporters.probes import PROBES, dictated
 from blip_edge.exporters.running import Operators, open_graph
 from blip_edge.models.folder import Model
 from blip_edge.runtime.edge_model import EdgeModel
-from blip_edge.runtime.engine import F32, Limited
-from blip_edge.runtime.loaded import Picture
+from blip_edge.runtime.engine import Limited, Task
 from blip_edge.runtime.manifest import Manifest
 from blip_edge.training.engine import edge_model
 
-__all__ = ["Measured", "forced_difference", "measure", "same_captions"]
+__all__ = ["Measured", "forced_difference", "measure", "said_alike"]
 
-_ROWS, _TOKENS, _STEPS = 3, 2, 3
-_BEAMS = (1, 3)
+_ROWS = 3
 
 
 @dataclass
@@ -36,8 +31,8 @@ class Measured:
 
     parity: dict[str, dict[str, Difference]] = field(default_factory=dict)
     operators: dict[str, Operators] = field(default_factory=dict)
-    captions: int = 0
-    same_captions: int = 0
+    agreement: dict[Task, tuple[int, int]] = field(default_factory=dict)
+    """(how often both said the same, of how often) by task."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -46,7 +41,7 @@ def measure(
     bundle: EdgeModel,
     reference: Model,
     graphs: list[Graph],
-    images: list[Image.Image],
+    asked: Mapping[Task, Sequence[Asked]],
     *,
     gate: Gate,
     tokens: int,
@@ -57,120 +52,103 @@ def measure(
         manifest: of the draft.
         bundle: the draft, opened.
         reference: the network that the graphs were made of.
-        graphs: vision and decoder.
-        images: golden pictures.
+        graphs: all of them, each after those that it reads from.
+        asked: golden things to do, for every task of the bundle.
         gate: what differences may be.
         tokens: how many to dictate, at most.
     """
-    found = Measured()
-    pixels = reference.preprocess(images[:1])
-    cross: dict[str, F32] = {}
+    found, theirs = Measured(), edge_model(reference)
+    first = next(iter(asked.values()))
+    pixels = reference.preprocess(list(first[0].images))
+    feeding = Feeding(pixels, reference.tokenizer.vocab_size)
     for graph in graphs:
-        feeds = {"pixel_values": pixels} if isinstance(graph, VisionGraph) else _step(graph, cross)
-        expected = _torch(graph, feeds)
+        feeds = feeding.of(graph)
+        expected = feeding.answered(graph, feeds)
         running = open_graph(manifest.target, manifest.graph(graph.name))
         actual = running(feeds)
         found.parity[graph.name] = {n: compare(v, actual[n]) for n, v in expected.items()}
         found.operators[graph.name] = running.operators()
-        cross = cross or expected
-    forced = forced_difference(bundle, edge_model(reference), pixels, tokens=tokens)
-    found.parity["decoder"]["teacher_forced_logits"] = forced
-    for name, outputs in found.parity.items():
-        found.problems += [
-            f"{name} {output}: {gate.explain(difference)}"
-            for output, difference in outputs.items()
-            if not gate.passes(difference)
-        ]
-    _check_captions(found, bundle, reference, images, exact=gate.max_abs_diff is not None)
-    _check_operators(found, manifest, graphs)
+    for task, some in asked.items():
+        if "decoder" in found.parity:
+            forced = forced_difference(bundle, theirs, some[0], tokens=tokens)
+            found.parity["decoder"]["teacher_forced_logits"] = forced
+        found.parity[task] = _arrays(bundle, theirs, task, some)
+        found.agreement[task] = said_alike(bundle, theirs, task, some)
+    found.problems += _beyond(found.parity, gate)
+    found.problems += _said_otherwise(found.agreement, exact=gate.max_abs_diff is not None)
+    found.problems += _not_in_8_bits(found.operators, manifest)
     return found
 
 
 def forced_difference(
-    bundle: EdgeModel, reference: EdgeModel, pixels: F32, *, tokens: int
+    bundle: EdgeModel, reference: EdgeModel, asked: Asked, *, tokens: int
 ) -> Difference:
     """How far the logits are apart when both are dictated the same words in the same rows."""
     rows = _ROWS
     if isinstance(bundle.engine, Limited):
         rows, tokens = min(rows, bundle.engine.max_rows), min(tokens, bundle.engine.max_length)
-    prompt = tuple(reference.tokenizer.prompt_ids(reference.generation.prompt))
+    prompt: tuple[int, ...] = (reference.generation.bos_token_id,)
+    if "caption" in reference.engine.tasks:
+        prompt = tuple(reference.tokenizer.prompt_ids(reference.generation.prompt))
     vocabulary = reference.tokenizer.vocab_size
     forcing = make_forcing(prompt, rows=rows, tokens=tokens, vocabulary=vocabulary)
-    expected, actual = (forced_logits(m.captioner, pixels, forcing) for m in (reference, bundle))
+    expected, actual = (dictated(model, asked, forcing) for model in (reference, bundle))
     return compare(expected, actual)
 
 
-def same_captions(
-    bundle: EdgeModel, reference: EdgeModel, images: Sequence[Picture]
+def said_alike(
+    bundle: EdgeModel, reference: EdgeModel, task: Task, asked: Sequence[Asked]
 ) -> tuple[int, int]:
-    """(how many captions have the same token ids, of how many), greedy and with three beams."""
-    most = bundle.engine.max_rows if isinstance(bundle.engine, Limited) else max(_BEAMS)
-    pairs = [
-        (mine.token_ids, theirs.token_ids)
-        for beams in _BEAMS
-        if beams <= most
-        for mine, theirs in zip(
-            bundle.caption(list(images), beams=beams),
-            reference.caption(list(images), beams=beams),
-            strict=True,
-        )
+    """(how often both say the same, of how often), with every number of beams that fits."""
+    probe = PROBES[task]
+    most = bundle.engine.max_rows if isinstance(bundle.engine, Limited) else _ROWS
+    same = [
+        probe.says(bundle, one, beams) == probe.says(reference, one, beams)
+        for beams in probe.beams
+        if beams is None or beams <= most
+        for one in asked
     ]
-    return sum(mine == theirs for mine, theirs in pairs), len(pairs)
+    return sum(same), len(same)
 
 
-def _check_captions(
-    found: Measured,
-    bundle: EdgeModel,
-    reference: Model,
-    images: list[Image.Image],
-    *,
-    exact: bool,
-) -> None:
-    found.same_captions, found.captions = same_captions(bundle, edge_model(reference), images)
-    if exact and found.same_captions < found.captions:
-        found.problems.append(
-            f"{found.captions - found.same_captions} of {found.captions} captions differ from "
-            "torch's, token for token"
-        )
-
-
-def _check_operators(found: Measured, manifest: Manifest, graphs: list[Graph]) -> None:
-    for graph in graphs:
-        counted = found.operators[graph.name]
-        claimed = int(manifest.document["graphs"][graph.name]["int8_layers"])
-        if counted.int8 < claimed:
-            found.problems.append(
-                f"{graph.name}: only {counted.int8} of {claimed} layers run in 8 bits"
-            )
-
-
-@torch.inference_mode()
-def _torch(graph: Graph, feeds: dict[str, NDArray[Any]]) -> dict[str, F32]:
-    outputs = graph(*(torch.from_numpy(feeds[name]) for name in graph.inputs))
-    return {name: out.numpy() for name, out in zip(graph.outputs, outputs, strict=True)}
-
-
-def _step(graph: Graph, cross: dict[str, F32]) -> dict[str, NDArray[Any]]:
-    """Inputs of a step in the middle of a caption, of other sizes than it was traced with."""
-    random = np.random.default_rng(0)
-    vocabulary = int(graph.outputs["logits"].shape[1])
-    static = isinstance(graph, StaticDecoderGraph)
-    rows, tokens = (graph.rows, 1) if isinstance(graph, StaticDecoderGraph) else (_ROWS, _TOKENS)
-    sizes = {"Q": rows, "P": 0}
-    feeds: dict[str, NDArray[Any]] = {
-        name: np.zeros(
-            [s if isinstance(s, int) else sizes[s] for s in port.shape], dtype=np.float32
-        )
-        for name, port in graph.inputs.items()
-        if name.startswith("past_")
+def _arrays(
+    bundle: EdgeModel, reference: EdgeModel, task: Task, asked: Sequence[Asked]
+) -> dict[str, Difference]:
+    """The largest difference of each array over `asked`."""
+    probe = PROBES[task]
+    found: dict[str, list[Difference]] = {}
+    for one in asked:
+        said = probe.says(reference, one, None)
+        actual = probe.arrays(bundle, one, said)
+        for name, value in probe.arrays(reference, one, said).items():
+            found.setdefault(name, []).append(compare(value, actual[name]))
+    return {
+        name: Difference(max(d.max_abs_diff for d in some), min(d.psnr_db for d in some))
+        for name, some in found.items()
     }
-    feeds |= cross
-    for step in range(_STEPS):
-        if step:
-            done = _torch(graph, feeds)
-            feeds |= {n: done[n.replace("past", "present")] for n in feeds if n.startswith("past_")}
-        feeds["input_ids"] = random.integers(0, vocabulary, (rows, tokens), dtype=np.int32)
-        feeds["beam_idx"] = random.integers(0, rows, rows, dtype=np.int32)
-        if static:
-            feeds["position"] = np.array([step], dtype=np.int32)
-    return feeds
+
+
+def _beyond(parity: dict[str, dict[str, Difference]], gate: Gate) -> list[str]:
+    return [
+        f"{name} {output}: {gate.explain(difference)}"
+        for name, outputs in parity.items()
+        for output, difference in outputs.items()
+        if not gate.passes(difference)
+    ]
+
+
+def _said_otherwise(agreement: dict[Task, tuple[int, int]], *, exact: bool) -> list[str]:
+    return [
+        f"{task}: {of - same} of {of} results differ from torch's, word for word"
+        for task, (same, of) in agreement.items()
+        if exact and same < of
+    ]
+
+
+def _not_in_8_bits(operators: dict[str, Operators], manifest: Manifest) -> list[str]:
+    claims = {name: int(manifest.document["graphs"][name]["int8_layers"]) for name in operators}
+    return [
+        f"{name}: only {counted.int8} of {claims[name]} layers run in 8 bits"
+        for name, counted in operators.items()
+        if counted.int8 < claims[name]
+    ]

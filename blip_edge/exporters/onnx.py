@@ -6,6 +6,7 @@ runtime understands, over weights that the file holds as int8. Whether a runtime
 in 8 bits is another matter: see `operators`.
 """
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -72,12 +73,14 @@ def _dynamic_shapes(graph: Graph) -> tuple[object, ...]:
         "Q": torch.export.Dim("Q", min=1),
         "T": torch.export.Dim("T", min=1, max=4096),
         "P": torch.export.Dim("P", min=0, max=4096),
+        "N": torch.export.Dim("N", min=1, max=4096),
     }
     free = [
         {axis: sizes[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
         for port in graph.inputs.values()
     ]
-    named = sum(not name.startswith(("past_", "cross_")) for name in graph.inputs)
+    kinds = [one.kind for one in inspect.signature(graph.forward).parameters.values()]
+    named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(free) if named == len(free) else (*free[:named], tuple(free[named:]))
 
 

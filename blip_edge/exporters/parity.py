@@ -107,16 +107,16 @@ def make_forcing(prompt: tuple[int, ...], *, rows: int, tokens: int, vocabulary:
     return Forcing(ids, orders, len(shared))
 
 
-def forced_logits(engine: Captioner, pixel_values: F32, forcing: Forcing) -> F32:
+def forced_logits(engine: Captioner, cross: Any, forcing: Forcing) -> F32:
     """(T - prompt + 1, R, V) logits: after the prompt, and after each further token.
 
     Args:
         engine: torch's or a bundle's.
-        pixel_values: (1, 3, S, S) of one picture.
+        cross: what `encode` or `ask` gave of one picture.
         forcing: what to feed.
     """
     rows, tokens = forcing.ids.shape
-    session = engine.start(engine.encode(pixel_values), rows)
+    session = engine.start(cross, rows)
     start = np.arange(rows, dtype=np.int32)
     logits = [session.step(forcing.ids[:, : forcing.prompt], start).copy()]
     for t in range(forcing.prompt, tokens):

@@ -26,7 +26,7 @@ __all__ = ["Operators", "Running", "open_graph"]
 Feeds = Mapping[str, NDArray[Any]]
 
 # Sizes that free axes get where only the kind of work matters.
-_SIZES = {"R": 2, "Q": 2, "T": 2, "P": 2}
+_SIZES = {"R": 2, "Q": 2, "T": 2, "P": 2, "N": 2}
 _ORT_INT8 = frozenset(
     {"DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "QLinearMatMul"}
 )

@@ -1,13 +1,12 @@
 """`export`: a MODEL folder to a BUNDLE that was measured before it is there."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-from PIL import Image
 from torch import nn
 
 from blip_edge import __version__
@@ -21,15 +20,16 @@ from blip_edge.artifact import (
     writing,
 )
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
+from blip_edge.exporters.asked import Asked, examples
 from blip_edge.exporters.card import card
 from blip_edge.exporters.coreml import write_coreml
-from blip_edge.exporters.golden import pictures, write_golden
+from blip_edge.exporters.golden import write_golden
 from blip_edge.exporters.graphs import (
-    DecoderGraph,
     Graph,
     StaticDecoderGraph,
     VisionGraph,
     cache_layers,
+    graphs_of,
 )
 from blip_edge.exporters.huggingface import export_huggingface
 from blip_edge.exporters.measure import Measured, measure
@@ -40,6 +40,7 @@ from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.quantized import Quantization, QuantizedLinear
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
 from blip_edge.runtime.manifest import FORMAT_VERSION, Port, graph_sha256, read_manifest
 from blip_edge.training.engine import edge_model
@@ -76,11 +77,12 @@ def export(
     """Write a bundle for `target`; it is at `output` only if it computes what torch computes.
 
     Args:
-        model: a MODEL folder of a captioner.
+        model: a MODEL folder.
         output: where the bundle will be.
         target: what will run it; "huggingface" writes a folder that `transformers` opens.
         recipe: precision, sizes and gates.
-        data: a data set whose test pictures become the golden files; drawn ones when not given.
+        data: a data set whose test split becomes the golden files; when not given pictures are
+            drawn and texts made up.
         seed: of the drawn pictures.
         force: replace `output` if it is ours.
         progress: who wants to know.
@@ -107,10 +109,13 @@ def export(
             _writer(model, target, precision, recipe)(graph, path)
         reference.tokenizer.save(draft)
         _sign(draft, document)
-        images = list(pictures(data, recipe.golden, seed=seed))
-        found = _measure(draft, reference, graphs, images, recipe=recipe, precision=precision)
+        asked = {
+            task: examples(task, data, recipe.golden, reference.tokenizer, seed=seed)
+            for task in _tasks(reference, target)
+        }
+        found = _measure(draft, reference, graphs, asked, recipe=recipe, precision=precision)
         _finish(draft, document, found, name=output.name)
-        write_golden(draft, edge_model(reference), images)
+        write_golden(draft, edge_model(reference), asked)
         told = {"target": target, "seed": seed, **asdict(recipe), "precision": precision}
         write_provenance(draft, _provenance(model, told, document, started))
         if found.problems:
@@ -126,12 +131,13 @@ def reference_model(model: Path, target: str, precision: Precision) -> Model:
     compute in float with the weights that the integers stand for.
 
     Raises:
-        ArtifactError: the folder is not a model, or the model does not caption.
+        ArtifactError: the folder is not a model, or the target has no graphs for its task.
     """
     loaded = load_model(model, quantized=precision == "int8")
-    if not loaded.config.captions:
+    if target == "coreml" and not loaded.config.captions:
         raise ArtifactError(
-            f"{model} is a {loaded.config.architecture}; only captioners become bundles so far"
+            f"{model} is a {loaded.config.architecture}; only captioners become Core ML bundles "
+            "so far, every model ONNX and OpenVINO ones"
         )
     if target == "coreml":
         for path, module in list(loaded.blip.named_modules()):
@@ -164,10 +170,15 @@ def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Preci
     return recipe.precision
 
 
+def _tasks(reference: Model, target: str) -> tuple[Task, ...]:
+    """What the bundle is for: all that the model is for, where the target has graphs for it."""
+    return ("caption",) if target == "coreml" else edge_model(reference).engine.tasks
+
+
 def _graphs(reference: Model, target: str, recipe: ExportRecipe) -> list[Graph]:
     blip, generation = reference.blip, reference.generation
     if target != "coreml":
-        return [VisionGraph(blip), DecoderGraph(blip)]
+        return graphs_of(blip)
     length = recipe.length or generation.max_length
     positions = blip.config.text_config.max_position_embeddings
     if length > positions:
@@ -228,13 +239,14 @@ def _document(
         "format_version": FORMAT_VERSION,
         "target": target,
         "precision": precision,
-        "tasks": ["caption"],
+        "tasks": list(_tasks(reference, target)),
         "graphs": {g.name: _graph_row(g, target, quantization) for g in graphs},
         "parity": {},
         "gate": Gate.of(precision, recipe).to_json(),
-        "captions": {},
+        "agreement": {},
         "preprocess": {**reference.preprocess.to_json(), "resample_kernel": "pillow-bicubic"},
         "tokenizer": "tokenizer.json",
+        "max_position_embeddings": reference.config.text_config.max_position_embeddings,
         "decode": {**generation.to_json(), "prompt_ids": prompt},
         "cache": {
             "layers": [vars(layer) for layer in layers],
@@ -311,7 +323,7 @@ def _measure(
     draft: Path,
     reference: Model,
     graphs: list[Graph],
-    images: list[Image.Image],
+    asked: Mapping[Task, Sequence[Asked]],
     *,
     recipe: ExportRecipe,
     precision: Precision,
@@ -323,7 +335,7 @@ def _measure(
         load_bundle(manifest),
         reference,
         graphs,
-        images,
+        asked,
         gate=Gate.of(precision, recipe),
         tokens=min(recipe.teacher_forced, positions),
     )
@@ -334,7 +346,10 @@ def _finish(draft: Path, document: dict[str, Any], found: Measured, *, name: str
         graph: {output: difference.to_json() for output, difference in outputs.items()}
         for graph, outputs in found.parity.items()
     }
-    document["captions"] = {"same": found.same_captions, "compared": found.captions}
+    document["agreement"] = {
+        task: {"same": same, "compared": compared}
+        for task, (same, compared) in found.agreement.items()
+    }
     for graph, operators in found.operators.items():
         document["graphs"][graph]["ops"] = operators.to_json()
     write_json(draft / "manifest.json", document)

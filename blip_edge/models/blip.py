@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip_edge.models.attention import Cross, causal_mask, padding_mask
+from blip_edge.models.attention import Cross, TwinCross, causal_mask, padding_mask
 from blip_edge.models.bert import TextDecoder, TextModel
 from blip_edge.models.config import BlipConfig
 from blip_edge.models.vit import VisionModel, sine_positions
@@ -155,7 +155,12 @@ class Blip(nn.Module):
 
         `left` and `right` are their image tokens (B, N, D).
         """
-        cross = self.encoder.twin_cross(left, right)
+        return self.judge(input_ids, attention_mask, self.encoder.twin_cross(left, right))
+
+    def judge(
+        self, input_ids: Tensor, attention_mask: Tensor, cross: Sequence[TwinCross]
+    ) -> Tensor:
+        """`reason_logits` with the keys and values of both pictures at hand."""
         hidden, _ = self.encoder(input_ids, padding_mask(attention_mask), cross)
         out: Tensor = self.cls_head(hidden[:, 0])
         return out

@@ -5,44 +5,38 @@ The prompt goes in token by token, and rows that the search does not use are fed
 """
 
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from blip_edge.errors import ArtifactError, UsageError, import_extra
-from blip_edge.runtime.engine import F32, I32, Task
+from blip_edge.runtime.engine import F32, I32
+from blip_edge.runtime.graph_engine import GraphEngine, Runner, Values
 from blip_edge.runtime.manifest import LayerCache, Manifest, StaticCache
 from blip_edge.runtime.mil import MilProgram
 
 __all__ = ["CoreMLEngine"]
 
 # R rows that the search uses · C places of the cache · K head width · V vocabulary
-_Program = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-class CoreMLEngine:
-    """A captioner on Core ML."""
-
-    tasks: tuple[Task, ...] = ("caption",)
-    max_images = 1
+class CoreMLEngine(GraphEngine):
+    """A BLIP on Core ML."""
 
     def __init__(self, manifest: Manifest) -> None:
-        if manifest.cache.static is None:
+        if "decoder" in manifest.graphs and manifest.cache.static is None:
             raise ArtifactError(
                 f"{manifest.folder}/manifest.json gives a Core ML decoder no fixed sizes; "
                 "export the model again"
             )
-        self._static = manifest.cache.static
+        super().__init__(manifest, lambda graph: _program(graph.path))
+        self._static = manifest.cache.static or StaticCache(0, 0)
         self._layers = manifest.cache.layers
-        self._vision = _program(manifest.graph("vision").path)
-        self._decoder = _program(manifest.graph("decoder").path)
 
     @property
     def simulated(self) -> bool:
         """Whether numpy stands in for Core ML, so that results count and latency does not."""
-        return isinstance(self._decoder, MilProgram)
+        return isinstance(self.runner("vision"), MilProgram)
 
     @property
     def max_rows(self) -> int:
@@ -54,11 +48,7 @@ class CoreMLEngine:
         """Tokens that the decoder's cache holds."""
         return self._static.length
 
-    def encode(self, pixel_values: F32) -> dict[str, Any]:
-        """(1, 3, S, S) pixels to cross-attention keys and values by name."""
-        return self._vision({"pixel_values": np.ascontiguousarray(pixel_values)})
-
-    def start(self, cross: dict[str, Any], rows: int) -> "_CoreMLSession":
+    def start(self, cross: Values, rows: int) -> "_CoreMLSession":
         """Begin a search of `rows` rows, all of the one picture.
 
         Raises:
@@ -66,14 +56,16 @@ class CoreMLEngine:
         """
         if rows > self._static.rows:
             raise UsageError(f"this bundle has {self._static.rows} rows, not {rows}")
-        return _CoreMLSession(self._decoder, cross, self._layers, self._static, rows)
+        inputs = self._manifest.graph("decoder").inputs
+        read = {name: cross[name] for name in inputs if name in cross}
+        return _CoreMLSession(self.runner("decoder"), read, self._layers, self._static, rows)
 
 
 class _CoreMLSession:
     def __init__(
         self,
-        decoder: _Program,
-        cross: dict[str, Any],
+        decoder: Runner,
+        cross: Values,
         layers: tuple[LayerCache, ...],
         static: StaticCache,
         rows: int,
@@ -121,8 +113,8 @@ class _CoreMLSession:
         return logits
 
 
-def _program(path: Path) -> _Program:
+def _program(path: Path) -> Runner:
     if sys.platform != "darwin":
         return MilProgram(path)
-    predict: _Program = import_extra("coremltools", "coreml").models.MLModel(str(path)).predict
+    predict: Runner = import_extra("coremltools", "coreml").models.MLModel(str(path)).predict
     return predict

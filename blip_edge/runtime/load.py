@@ -11,7 +11,7 @@ from pathlib import Path
 from blip_edge.artifact import kind
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.runtime.edge_model import EdgeModel
-from blip_edge.runtime.engine import Captioner
+from blip_edge.runtime.engine import Engine
 from blip_edge.runtime.manifest import Manifest, Target, read_manifest
 from blip_edge.text import Tokenizer
 
@@ -45,10 +45,6 @@ def load(folder: Path | str, threads: int | None = None) -> EdgeModel:
 
 def load_bundle(manifest: Manifest, *, threads: int | None = None) -> EdgeModel:
     """Open a bundle whose manifest was read already; see `load`."""
-    if "caption" not in manifest.tasks:
-        raise ArtifactError(
-            f"{manifest.folder} was exported for {', '.join(manifest.tasks)}, not for captions"
-        )
     tokenizer = Tokenizer.load(manifest.tokenizer)
     prompt = [manifest.generation.bos_token_id]
     prompt += tokenizer.prompt_ids(manifest.generation.prompt)[1:]
@@ -61,25 +57,25 @@ def load_bundle(manifest: Manifest, *, threads: int | None = None) -> EdgeModel:
     return EdgeModel(engine, tokenizer, manifest.preprocess, manifest.generation)
 
 
-def _onnx(manifest: Manifest, threads: int | None) -> Captioner:
+def _onnx(manifest: Manifest, threads: int | None) -> Engine:
     from blip_edge.runtime.onnx import OnnxEngine
 
     return OnnxEngine(manifest, threads=threads)
 
 
-def _openvino(manifest: Manifest, threads: int | None) -> Captioner:
+def _openvino(manifest: Manifest, threads: int | None) -> Engine:
     from blip_edge.runtime.openvino import OpenVinoEngine
 
     return OpenVinoEngine(manifest, threads=threads)
 
 
-def _coreml(manifest: Manifest, threads: int | None) -> Captioner:
+def _coreml(manifest: Manifest, threads: int | None) -> Engine:
     from blip_edge.runtime.coreml import CoreMLEngine
 
     return CoreMLEngine(manifest)
 
 
-_ENGINES: dict[Target, Callable[[Manifest, int | None], Captioner]] = {
+_ENGINES: dict[Target, Callable[[Manifest, int | None], Engine]] = {
     "onnx": _onnx,
     "openvino": _openvino,
     "coreml": _coreml,

@@ -13,6 +13,7 @@ from blip_edge.artifact import inside, read_json, sha256_file, sha256_folder
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.preprocess import Preprocess
+from blip_edge.runtime.engine import Task
 
 __all__ = [
     "FORMAT_VERSION",
@@ -83,12 +84,14 @@ class Manifest:
     folder: Path
     target: Target
     precision: str
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     graphs: dict[str, Graph]
     preprocess: Preprocess
     tokenizer: Path
     generation: Generation
     prompt_ids: tuple[int, ...]
+    max_tokens: int
+    """Of any text, as many as the model has positions for; 0 where nothing but captions is read."""
     cache: Cache
     document: dict[str, Any]
     """manifest.json as it is."""
@@ -177,15 +180,23 @@ def _manifest(folder: Path, source: Path, document: dict[str, Any]) -> Manifest:
         folder=folder,
         target=document["target"],
         precision=str(document["precision"]),
-        tasks=tuple(str(task) for task in document["tasks"]),
+        tasks=_tasks(document["tasks"]),
         graphs={name: _graph(folder, graph) for name, graph in document["graphs"].items()},
         preprocess=Preprocess.from_json(document["preprocess"], source=source),
         tokenizer=inside(folder, document["tokenizer"]),
         generation=Generation.from_json(decode, source=source),
         prompt_ids=tuple(int(token) for token in decode["prompt_ids"]),
+        max_tokens=int(document.get("max_position_embeddings", 0)),
         cache=_cache(document["cache"]),
         document=document,
     )
+
+
+def _tasks(names: list[str]) -> tuple[Task, ...]:
+    unknown = [name for name in names if name not in get_args(Task)]
+    if unknown or not names:
+        raise ValueError(f"tasks {names} are not of {', '.join(get_args(Task))}")
+    return tuple(names)  # type: ignore[arg-type]
 
 
 def _graph(folder: Path, graph: dict[str, Any]) -> Graph:

@@ -1,16 +1,18 @@
 """Bundles of ONNX graphs on ONNX Runtime.
 
 Everything large stays where the runtime put it: the vision graph's keys and values become inputs
-of the decoder as they are, and each step's cache is the next step's input. Only token ids and
-logits pass through Python.
+of the other graphs as they are, and each decoding step's cache is the next step's input. Only token
+ids, logits and vectors pass through Python.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from blip_edge.errors import ArtifactError, import_extra
-from blip_edge.runtime.engine import F32, I32, Session, Task
+from blip_edge.runtime.engine import F32, I32, Session
+from blip_edge.runtime.graph_engine import GraphEngine, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
@@ -19,34 +21,44 @@ __all__ = ["OnnxEngine"]
 # R rows · T text tokens · P past tokens · K head width · V vocabulary
 
 
-class OnnxEngine:
-    """A captioner on ONNX Runtime's CPU kernels."""
-
-    tasks: tuple[Task, ...] = ("caption",)
-    max_images = 1
+class OnnxEngine(GraphEngine):
+    """A BLIP on ONNX Runtime's CPU kernels."""
 
     def __init__(self, manifest: Manifest, *, threads: int | None = None) -> None:
         self._runtime = import_extra("onnxruntime", "onnx")
-        self._vision = _session(self._runtime, manifest.graph("vision"), threads)
-        self._decoder = _session(self._runtime, manifest.graph("decoder"), threads)
-        self._vision_outputs = tuple(manifest.graph("vision").outputs)
+        super().__init__(
+            manifest,
+            lambda graph: _Runner(self._runtime, graph, threads),
+            lambda value: value.numpy(),
+        )
         self._layers = manifest.cache.layers
-        self._shares_prompt = shares_prompt(manifest.graph("decoder"))
 
-    def encode(self, pixel_values: F32) -> dict[str, Any]:
-        """(1, 3, S, S) pixels to cross-attention keys and values by name."""
-        binding = self._vision.io_binding()
-        binding.bind_cpu_input("pixel_values", np.ascontiguousarray(pixel_values))
-        for name in self._vision_outputs:
-            binding.bind_output(name, "cpu")
-        self._vision.run_with_iobinding(binding)
-        return dict(zip(self._vision_outputs, binding.get_outputs(), strict=True))
-
-    def start(self, cross: dict[str, Any], rows: int) -> Session:
-        """Begin a search of `rows` rows, all of the one picture."""
-        if self._shares_prompt and rows > 1:
+    def start(self, cross: Values, rows: int) -> Session:
+        """Begin a search of `rows` rows, all of the one picture or question."""
+        graph = self._manifest.graph("decoder")
+        if shares_prompt(graph) and rows > 1:
             return SharedPrompt(self.start(cross, 1), rows)
-        return _OnnxSession(self._runtime, self._decoder, cross, self._layers, rows)
+        read = {name: cross[name] for name in graph.inputs if name in cross}
+        decoder = self.runner("decoder").session
+        return _OnnxSession(self._runtime, decoder, read, self._layers, rows)
+
+
+class _Runner:
+    def __init__(self, runtime: Any, graph: Graph, threads: int | None) -> None:
+        self.session = _session(runtime, graph, threads)
+        self._outputs = tuple(graph.outputs)
+
+    def __call__(self, feeds: Mapping[str, Any]) -> Values:
+        binding = self.session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self.session.run_with_iobinding(binding)
+        return dict(zip(self._outputs, binding.get_outputs(), strict=True))
 
 
 class _OnnxSession:
@@ -54,7 +66,7 @@ class _OnnxSession:
         self,
         runtime: Any,
         decoder: Any,
-        cross: dict[str, Any],
+        cross: Values,
         layers: tuple[LayerCache, ...],
         rows: int,
     ) -> None:
@@ -90,8 +102,7 @@ def _session(runtime: Any, graph: Graph, threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # its warnings are for whoever made the graph
     options.intra_op_num_threads = threads or 0
-    # The two graphs have a pool of threads each; one that spins after its run takes the cores
-    # from the other.
+    # Every graph has a pool of threads; one that spins after its run takes the cores from the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     state = runtime.capi.onnxruntime_pybind11_state
     try:

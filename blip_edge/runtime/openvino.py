@@ -4,20 +4,22 @@ Two requests of the decoder take turns: what one has written as its cache is, un
 other reads, and nothing is written where something is still read.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from blip_edge.errors import ArtifactError, import_extra
-from blip_edge.runtime.engine import F32, I32, Session, Task
+from blip_edge.runtime.engine import F32, I32, Session
+from blip_edge.runtime.graph_engine import GraphEngine, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
 __all__ = ["OpenVinoEngine"]
 
 
-class OpenVinoEngine:
-    """A captioner on OpenVINO's CPU plugin.
+class OpenVinoEngine(GraphEngine):
+    """A BLIP on OpenVINO's CPU plugin.
 
     Args:
         manifest: of a bundle exported for OpenVINO.
@@ -25,9 +27,6 @@ class OpenVinoEngine:
         precision: what floating-point layers compute in: "f32", or "bf16" where the processor
             has it, which is faster and less exact.
     """
-
-    tasks: tuple[Task, ...] = ("caption",)
-    max_images = 1
 
     def __init__(
         self, manifest: Manifest, *, threads: int | None = None, precision: str = "f32"
@@ -43,29 +42,40 @@ class OpenVinoEngine:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        vision = _compile(core, manifest.graph("vision"), settings)
-        decoder = _compile(core, manifest.graph("decoder"), settings)
-        self._vision = vision.create_infer_request()
-        self._decoders = (decoder.create_infer_request(), decoder.create_infer_request())
-        self._vision_outputs = tuple(manifest.graph("vision").outputs)
+        super().__init__(
+            manifest,
+            lambda graph: _Runner(self._openvino, core, graph, settings),
+            lambda tensor: np.array(tensor.data),  # the request writes there again
+        )
         self._layers = manifest.cache.layers
-        self._shares_prompt = shares_prompt(manifest.graph("decoder"))
+        self._decoders: tuple[Any, Any] | None = None
 
-    def encode(self, pixel_values: F32) -> dict[str, Any]:
-        """(1, 3, S, S) pixels to cross-attention keys and values by name.
-
-        They live in the request's own buffers: the next `encode` overwrites them.
-        """
-        pixels = np.ascontiguousarray(pixel_values)
-        self._vision.set_tensor("pixel_values", self._openvino.Tensor(pixels, shared_memory=True))
-        self._vision.infer()
-        return {name: self._vision.get_tensor(name) for name in self._vision_outputs}
-
-    def start(self, cross: dict[str, Any], rows: int) -> Session:
-        """Begin a search of `rows` rows, all of the one picture."""
-        if self._shares_prompt and rows > 1:
+    def start(self, cross: Values, rows: int) -> Session:
+        """Begin a search of `rows` rows, all of the one picture or question."""
+        graph = self._manifest.graph("decoder")
+        if shares_prompt(graph) and rows > 1:
             return SharedPrompt(self.start(cross, 1), rows)
-        return _OpenVinoSession(self._openvino, self._decoders, cross, self._layers, rows)
+        if self._decoders is None:
+            compiled = self.runner("decoder").compiled
+            self._decoders = (compiled.create_infer_request(), compiled.create_infer_request())
+        read = {name: cross[name] for name in graph.inputs if name in cross}
+        return _OpenVinoSession(self._openvino, self._decoders, read, self._layers, rows)
+
+
+class _Runner:
+    def __init__(self, openvino: Any, core: Any, graph: Graph, settings: dict[str, Any]) -> None:
+        self._openvino = openvino
+        self.compiled = _compile(core, graph, settings)
+        self._request = self.compiled.create_infer_request()
+        self._outputs = tuple(graph.outputs)
+
+    def __call__(self, feeds: Mapping[str, Any]) -> Values:
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                value = self._openvino.Tensor(value, shared_memory=True)
+            self._request.set_tensor(name, value)
+        self._request.infer()
+        return {name: self._request.get_tensor(name) for name in self._outputs}
 
 
 class _OpenVinoSession:
@@ -73,7 +83,7 @@ class _OpenVinoSession:
         self,
         openvino: Any,
         requests: tuple[Any, Any],
-        cross: dict[str, Any],
+        cross: Values,
         layers: tuple[LayerCache, ...],
         rows: int,
     ) -> None:

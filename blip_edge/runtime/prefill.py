@@ -34,18 +34,24 @@ def shares_prompt(decoder: Graph) -> bool:
 
 
 class SharedPrompt:
-    """A session of R rows of one picture over one that is given its first step as a single row."""
+    """A session of R rows of one picture over one whose cache began as a single row.
+
+    Rows that begin with other words, as listed answers do, run each by itself.
+    """
 
     def __init__(self, session: Session, rows: int) -> None:
         self._session = session
         self._rows = rows
-        self._steps = 0
+        self._begun = False
+        self._spread = False
 
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
-        self._steps += 1
-        if self._steps == 1:
-            logits = self._session.step(input_ids[:1], beam_idx[:1])
-            return np.broadcast_to(logits, (self._rows, logits.shape[1]))
-        if self._steps == 2:
+        if not self._begun:
+            self._begun = True
+            if (input_ids == input_ids[:1]).all():
+                logits = self._session.step(input_ids[:1], beam_idx[:1])
+                return np.broadcast_to(logits, (self._rows, logits.shape[1]))
+        if not self._spread:
+            self._spread = True
             beam_idx = np.zeros_like(beam_idx)  # all rows continue the one there is
         return self._session.step(input_ids, beam_idx)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blip_edge import load
-from blip_edge.exporters.golden import pictures
+from blip_edge.exporters.asked import pictures
 from blip_edge.exporters.parity import compare, forced_logits, make_forcing
 from blip_edge.exporters.recipe import ExportTarget
 from blip_edge.exporters.stage import reference_model
@@ -61,7 +61,8 @@ def dictated(model: EdgeModel, *, rows: int, tokens: int, prompt: int) -> NDArra
     ids = tuple(model.tokenizer.prompt_ids("a picture of a red circle above a blue square"))
     vocabulary = model.tokenizer.vocab_size
     forcing = make_forcing(ids[:prompt], rows=rows, tokens=tokens, vocabulary=vocabulary)
-    return forced_logits(model.captioner, model.preprocess(images()[:1]), forcing)
+    seen = model.captioner.encode(model.preprocess(images()[:1]))
+    return forced_logits(model.captioner, seen, forcing)
 
 
 def test_manifest_declares_the_names_and_shapes_of_an_unevenly_pruned_model(

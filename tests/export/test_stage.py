@@ -111,12 +111,13 @@ def test_a_bundle_has_a_card_golden_files_and_its_sizes(bundle: Path) -> None:
     golden = json.loads((bundle / "golden" / "golden.json").read_text())
     assert len(golden) == 2
     first = golden[0]
-    pixels = np.load(bundle / "golden" / first["pixels"], allow_pickle=False)
+    pixels = np.load(bundle / "golden" / first["pixels"][0], allow_pickle=False)
     assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
-    logits = np.load(bundle / "golden" / first["logits"], allow_pickle=False)
-    assert len(logits) == len(first["token_ids"]) - first["prompt"] + 1
+    logits = np.load(bundle / "golden" / first["arrays"]["logits"], allow_pickle=False)
+    prompt = document["decode"]["prompt_ids"]
+    assert len(logits) == len(first["said"]) - len(prompt) + 1
     assert document["cache"]["static"] == {"rows": 3, "length": 16}
-    assert document["decode"]["prompt_ids"] == first["token_ids"][: first["prompt"]]
+    assert first["said"][: len(prompt)] == prompt
     origin = read_provenance(bundle)
     assert origin.parents[0]["sha256"] == document["source"]["model_sha256"]
     assert (origin.verb, origin.recipe["precision"]) == ("export", "fp16")
@@ -124,7 +125,7 @@ def test_a_bundle_has_a_card_golden_files_and_its_sizes(bundle: Path) -> None:
 
 def test_a_static_bundle_refuses_more_beams_than_it_was_built_for(bundle: Path) -> None:
     with pytest.raises(UsageError, match="at most 3 beams"):
-        load(bundle).caption(bundle / "golden" / "00.png", beams=4)
+        load(bundle).caption(bundle / "golden" / "caption0_0.png", beams=4)
 
 
 def test_a_smaller_static_decoder_searches_within_its_sizes(
@@ -133,7 +134,7 @@ def test_a_smaller_static_decoder_searches_within_its_sizes(
     small = exported(folder, "coreml", precision="fp32", rows=1, length=9)
     decode = _manifest(small)["decode"]
     assert (decode["num_beams"], decode["max_length"]) == (1, 9)
-    caption = load(small).caption(small / "golden" / "00.png")
+    caption = load(small).caption(small / "golden" / "caption0_0.png")
     assert len(caption.token_ids) <= 9
 
 

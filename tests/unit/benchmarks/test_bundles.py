@@ -34,7 +34,7 @@ def bundle(tmp_path: Path) -> Path:
     rows: list[dict[str, Any]] = []
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (20, 12), colour).save(golden / name)
-        rows.append({"image": name})
+        rows.append({"images": [name]})
     write_json(golden / "golden.json", rows)
     return folder
 

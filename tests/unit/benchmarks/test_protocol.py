@@ -151,7 +151,7 @@ def make_bundle(folder: Path, **changes: Any) -> Path:
         (folder / name).write_text("{}")
     pixels = np.zeros((8, 8, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "golden" / "a.png")
-    write_json(folder / "golden" / "golden.json", [{"image": "a.png"}])
+    write_json(folder / "golden" / "golden.json", [{"images": ["a.png"]}])
     return folder
 
 
@@ -307,7 +307,7 @@ def test_missing_pictures_and_bundles_are_named(
         bench([bundle], recipe=quick(), images=[])
     with pytest.raises(ArtifactError, match="manifest"):
         bench([tmp_path], recipe=quick())
-    write_json(bundle / "golden" / "golden.json", [{"image": "../../secret.png"}])
+    write_json(bundle / "golden" / "golden.json", [{"images": ["../../secret.png"]}])
     with pytest.raises(ArtifactError, match="leaves the folder"):
         bench([bundle], recipe=quick())
 

@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from blip_edge.errors import ArtifactError
-from blip_edge.exporters.golden import pictures, read_golden
+from blip_edge.exporters.asked import pictures
+from blip_edge.exporters.golden import read_golden
 
 
 def dataset(folder: Path, names: list[str]) -> Path:
@@ -44,16 +46,19 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"image": "../../etc/passwd"}, "leaves the folder"),
-        ({"image": "a.png", "pixels": "none.npy"}, "missing"),
-        ({"image": "a.png", "pixels": "golden.json"}, "not a numpy array"),
+        ({"images": ["../../etc/passwd"]}, "leaves the folder"),
+        ({"pixels": ["none.npy"]}, "missing"),
+        ({"pixels": ["golden.json"]}, "not a numpy array"),
+        ({"task": "dancing"}, "unknown task"),
+        ({"arrays": ["logits"]}, "not a list of golden pictures"),
     ],
 )
 def test_damaged_golden_files_are_named(
-    tmp_path: Path, entry: dict[str, str], message: str
+    tmp_path: Path, entry: dict[str, Any], message: str
 ) -> None:
+    whole = {"task": "caption", "images": [], "pixels": [], "texts": [], "said": "", "arrays": {}}
     (tmp_path / "golden").mkdir()
-    (tmp_path / "golden" / "golden.json").write_text(json.dumps([entry]))
+    (tmp_path / "golden" / "golden.json").write_text(json.dumps([whole | entry]))
     with pytest.raises(ArtifactError, match=message):
         read_golden(tmp_path)
 
@@ -61,7 +66,7 @@ def test_damaged_golden_files_are_named(
 def test_nothing_pickled_is_read(tmp_path: Path) -> None:
     (tmp_path / "golden").mkdir()
     np.save(tmp_path / "golden" / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    entry = {"image": "a.png", "pixels": "x.npy"}
+    entry = {"task": "caption", "images": ["a.png"], "texts": [], "said": "", "pixels": ["x.npy"]}
     (tmp_path / "golden" / "golden.json").write_text(json.dumps([entry]))
     with pytest.raises(ArtifactError, match="not a numpy array"):
         read_golden(tmp_path)
