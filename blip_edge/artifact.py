@@ -31,7 +31,7 @@ __all__ = [
     "writing",
 ]
 
-Kind = Literal["model", "bundle", "data", "run"]
+Kind = Literal["model", "bundle", "data", "run", "index"]
 
 # The file that makes a folder what it is.
 _MARKS: dict[str, Kind] = {
@@ -39,6 +39,7 @@ _MARKS: dict[str, Kind] = {
     "model.safetensors": "model",
     "dataset.json": "data",
     "summary.json": "run",
+    "index.json": "index",
 }
 _PROVENANCE = "provenance.json"
 
@@ -108,7 +109,8 @@ def kind(folder: Path) -> Kind:
         if (folder / mark).is_file():
             return name
     raise ArtifactError(
-        f"{folder} is no model, bundle, data set or run: it holds none of {', '.join(_MARKS)}"
+        f"{folder} is no model, bundle, data set, run or index: it holds none of "
+        f"{', '.join(_MARKS)}"
     )
 
 

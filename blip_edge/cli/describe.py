@@ -30,6 +30,10 @@ def describe(folder: Path) -> dict[str, Any]:
             facts |= _data(folder)
         case "run":
             facts["summary"] = read_json(folder / "summary.json")
+        case "index":
+            document = read_json(folder / "index.json")
+            facts |= {key: document.get(key) for key in ("model", "pictures")}
+            facts["images"] = len(document.get("images") or [])
     if (folder / "provenance.json").is_file():
         facts["made_by"] = ancestors(folder)
     return facts

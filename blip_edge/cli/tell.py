@@ -104,11 +104,19 @@ def _stage(row: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _index(facts: Mapping[str, Any]) -> Rows:
+    return [
+        ("pictures", f"{facts['images']} in {facts['pictures']}"),
+        ("model", str((facts["model"] or {}).get("path"))),
+    ]
+
+
 _TELLERS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "model": _model,
     "bundle": _bundle,
     "data": _data,
     "run": _run,
+    "index": _index,
 }
 
 

@@ -35,7 +35,7 @@ def is_one_error_line(err: str) -> bool:
         (["data", "make", "shapes", "-o", "{tmp}/d", "--recipe", "nothing"], 2, "nothing"),
         (["recipe", "sing"], 2, "takes no recipe"),
         (["inspect", "{tmp}/missing"], 3, "missing"),
-        (["inspect", "{tmp}"], 3, "is no model, bundle, data set or run"),
+        (["inspect", "{tmp}"], 3, "is no model, bundle, data set, run or index"),
         (["caption", "{tmp}/missing", "a.jpg"], 3, "missing"),
         (["data", "check", "{tmp}"], 3, "dataset.json"),
         (["bench", "{tmp}/missing"], 3, "missing"),
