@@ -141,8 +141,8 @@ def test_a_smaller_static_decoder_searches_within_its_sizes(
 def test_verify_names_its_checks_and_compares_with_the_model(bundle: Path, folder: Path) -> None:
     found = verify(bundle, folder)
     names = [check.name for check in found.checks]
-    assert names[:3] == ["checksums", "pixels 00.png", "pixels 01.png"]
-    assert {"captions", "logits 00.png", "int8 coverage of decoder"} <= set(names)
+    assert names[:3] == ["checksums", "pixels caption0_0.png", "pixels caption1_0.png"]
+    assert {"words of caption", "logits caption0_0.png", "int8 coverage of decoder"} <= set(names)
     assert names[-1] == "logits against the model"
     assert found.passed and found.to_json()["checks"][0]["passed"]
 
@@ -156,20 +156,20 @@ def test_a_changed_file_is_refused(bundle: Path, file: str) -> None:
 
 
 def test_verify_fails_when_a_golden_logit_changes(bundle: Path) -> None:
-    path = bundle / "golden" / "00_logits.npy"
+    path = bundle / "golden" / "caption0_logits.npy"
     logits = np.load(path)
     logits[1, 5] += 3.0
     np.save(path, logits)
-    with pytest.raises(ToleranceError, match=r"1 of \d+ checks failed: logits 00\.png"):
+    with pytest.raises(ToleranceError, match=r"1 of \d+ checks failed: logits caption0_0\.png"):
         verify(bundle)
 
 
 def test_verify_fails_when_a_picture_gives_other_pixels(bundle: Path) -> None:
-    path = bundle / "golden" / "01.npy"
+    path = bundle / "golden" / "caption1_0.npy"
     pixels = np.load(path)
     pixels[3, 3, 0] ^= 1
     np.save(path, pixels)
-    with pytest.raises(ToleranceError, match=r"pixels 01\.png: largest difference 1 of 255"):
+    with pytest.raises(ToleranceError, match=r"pixels caption1_0\.png: largest difference 1 of 255"):
         verify(bundle)
 
 
