@@ -10,6 +10,13 @@ __all__ = ["ancestors", "ask_of", "describe", "parameters"]
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
+# What a model is asked to do first.
+_TASKS = {
+    "BlipForImageTextRetrieval": "retrieval",
+    "BlipForQuestionAnswering": "vqa",
+    "BlipForImagesAndTextClassification": "nlvr2",
+}
+
 
 def describe(folder: Path) -> dict[str, Any]:
     """Kind, sizes, quality, latency and ancestors of a folder that a verb wrote.
@@ -63,15 +70,15 @@ def parameters(weights: Path) -> int:
 
 def ask_of(folder: Path) -> tuple[str | Path, ...]:
     """The words that ask a model or a bundle what it was made for."""
-    match describe(folder).get("architecture"):
-        case "BlipForQuestionAnswering":
-            return ("vqa", folder, "photo.jpg", "what is it?")
-        case "BlipForImageTextRetrieval":
-            return ("match", folder, "photo.jpg", "a photo of a dog")
-        case "BlipForImagesAndTextClassification":
-            return ("reason", folder, "left.jpg", "right.jpg", "both are dogs")
-        case _:
-            return ("caption", folder, "photo.jpg")
+    facts = describe(folder)
+    task = (facts.get("tasks") or [_TASKS.get(facts.get("architecture"), "caption")])[0]
+    asked: dict[str, tuple[str | Path, ...]] = {
+        "caption": ("caption", folder, "photo.jpg"),
+        "retrieval": ("match", folder, "photo.jpg", "a photo of a dog"),
+        "vqa": ("vqa", folder, "photo.jpg", "what is it?"),
+        "nlvr2": ("reason", folder, "left.jpg", "right.jpg", "both are dogs"),
+    }
+    return asked[task]
 
 
 def ancestors(folder: Path) -> list[dict[str, Any]]:
