@@ -71,7 +71,7 @@ def parameters(weights: Path) -> int:
 def ask_of(folder: Path) -> tuple[str | Path, ...]:
     """The words that ask a model or a bundle what it was made for."""
     facts = describe(folder)
-    task = (facts.get("tasks") or [_TASKS.get(facts.get("architecture"), "caption")])[0]
+    task = (facts.get("tasks") or [_TASKS.get(str(facts.get("architecture")), "caption")])[0]
     asked: dict[str, tuple[str | Path, ...]] = {
         "caption": ("caption", folder, "photo.jpg"),
         "retrieval": ("match", folder, "photo.jpg", "a photo of a dog"),

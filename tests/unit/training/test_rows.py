@@ -13,6 +13,7 @@ from blip_edge.data import Dataset
 from blip_edge.data.shapes import make
 from blip_edge.data.texts import training_texts
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.models.config import ARCHITECTURES
 from blip_edge.text import Tokenizer
 from blip_edge.training.recipe import Task, TrainRecipe
 from blip_edge.training.source import Source
@@ -32,8 +33,7 @@ def words(data: Dataset) -> Tokenizer:
 
 def _words_read(data: Dataset, words: Tokenizer, task: Task, **keys: Any) -> list[str]:
     """The texts of one epoch of a task's rows."""
-    architecture = "BlipForQuestionAnswering" if task == "vqa" else "BlipForPreTraining"
-    model = replace(tiny.model(["a"], architecture), tokenizer=words)
+    model = replace(tiny.model(["a"], ARCHITECTURES[task]), tokenizer=words)
     recipe = TrainRecipe(task=task, batch=1, prompt="", **keys)
     batches = batches_of(Source(data), model, recipe, seed=0)
     read = islice(batches, batches.per_epoch)
