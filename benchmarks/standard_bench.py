@@ -25,6 +25,8 @@ BAND = (80.0, 95.0)
 """Where the world is calibrated to: what is learned, with room left to lose."""
 
 TRAINED = ("caption", "retrieval", "vqa", "nlvr2", "visdial")
+TUNED_FROM = {"nlvr2": "vqa"}
+"""Where that is not the pre-trained model."""
 
 
 class Measured(NamedTuple):
@@ -56,7 +58,7 @@ def train_command(task: str) -> list[str]:
     """The words after `blip-edge` that make a model, in a run folder."""
     words = ["train", "--task", task, "--data", "data"]
     if task != "pretrain":
-        words += ["--init", "pretrain"]
+        words += ["--init", TUNED_FROM.get(task, "pretrain")]
     return [*words, "--recipe", f"shapes-standard-{task}", "-o", task, "--resume"]
 
 
