@@ -36,10 +36,14 @@ class Course:
     """Forget what the layers computed and compute it again in the backward pass: less memory."""
     compile: bool = False
     """Have torch compile the layers of both towers, which takes minutes before the first step."""
+    shard: bool = False
+    """Of several processes each keeps a share of weights, gradients and AdamW's state (FSDP)."""
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise UsageError(f"accumulate must be at least 1, got {self.accumulate}")
+        if self.shard and self.compile:
+            raise UsageError("shard and compile do not go together; leave one of them out")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be at least 0 and less than 1, got {self.ema}")
         if not 0 < self.decay <= 1:

@@ -22,6 +22,7 @@ from blip_edge.training.ema import Average
 from blip_edge.training.objectives import Objective
 from blip_edge.training.randomness import undisturbed
 from blip_edge.training.recipe import Optimisation
+from blip_edge.training.sharding import gathered, sharded
 from blip_edge.training.snapshot import Place, Run
 from blip_edge.training.update import Update
 
@@ -74,16 +75,14 @@ def fit(
         ArtifactError: the loss is not a finite number, or a checkpoint cannot be read or written.
     """
     device = processes.begin() if device is None else device
-    model.to(device)
-    if isinstance(objective, nn.Module):
-        objective.to(device)  # what it remembers between steps
-    run = _begun(model, objective, batches, recipe, course, Curve(steps, progress, on_point))
+    curve = Curve(steps, progress, on_point)
+    run = _begun(model, objective, batches, recipe, course, curve, device)
     place = Place() if checkpoints is None else _resumed(run, checkpoints, steps, course, progress)
     update = Update(run, recipe, course, steps, device)
-    model.train()
+    run.model.train()
     with (
         closing(_placed(batches, place.position)) as stream,
-        compiled(model, objective, on=course.compile),
+        compiled(run.model, run.objective, on=course.compile),
     ):
         for step in progress.track(
             range(place.steps, steps), description, total=steps - place.steps
@@ -107,10 +106,19 @@ def _begun(
     recipe: Optimisation,
     course: Course,
     curve: Curve,
+    device: torch.device,
 ) -> Run:
+    whole = model
+    if course.shard and processes.world() > 1 and isinstance(objective, nn.Module):
+        model, objective = sharded(model, objective, device)
+    else:
+        model.to(device)
+        if isinstance(objective, nn.Module):
+            objective.to(device)  # what it remembers between steps
     trained = [p for p in model.parameters() if p.requires_grad]
     return Run(
         model,
+        whole,
         objective,
         torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True),
         Average(trained, course.ema) if course.ema else None,
@@ -124,8 +132,9 @@ def _ended(run: Run) -> list[Point]:
     """Leave the weights that count on the CPU, and give the points of the curve."""
     if run.average is not None:
         run.average.exchange()
-    run.best.bring_back(run.model)
-    run.model.eval().cpu()
+    with gathered(run.model, run.whole):
+        run.best.bring_back(run.whole)
+    run.whole.eval().cpu()
     return run.curve.points
 
 
@@ -151,12 +160,13 @@ def _judge(run: Run, evaluate: Callable[[], float], step: int) -> None:
     run.model.eval()
     averaged = nullcontext() if run.average is None else run.average.instead()
     # What an evaluation runs is of many shapes, and not worth compiling.
-    with averaged, undisturbed(), torch.compiler.set_stance("force_eager"):
+    eager = torch.compiler.set_stance("force_eager")
+    with averaged, gathered(run.model, run.whole), undisturbed(), eager:
         # Of several processes one decides, or else they would go on with different weights.
         value = processes.first(float(evaluate()))
         if math.isfinite(value):
             run.curve.measured(step, value)
-            run.best.consider(value, step + 1, run.model)
+            run.best.consider(value, step + 1, run.whole)
     run.model.train()
 
 

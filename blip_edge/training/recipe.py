@@ -79,6 +79,9 @@ class TrainRecipe(Optimisation):
     compile: bool = False
     """Have torch compile the layers of both towers: minutes before the first step, and faster steps
     after them. It needs a C++ compiler, on CUDA Triton."""
+    shard: bool = False
+    """Of several processes each keeps a share of weights, gradients and AdamW's state, and fetches
+    the rest in every step (FSDP): less memory on each. One process keeps all."""
     save_every: int = 0
     """Steps from one checkpoint to the next, for --resume; 0 saves none."""
     eval_every: int = 0

@@ -16,6 +16,7 @@ from blip_edge.training.checkpoints import Snapshot
 from blip_edge.training.curve import Curve
 from blip_edge.training.ema import Average
 from blip_edge.training.randomness import random_state, set_random_state
+from blip_edge.training.sharding import full, like
 
 __all__ = ["Place", "Run"]
 
@@ -34,6 +35,8 @@ class Run:
     """All that changes while a run goes on."""
 
     model: nn.Module
+    whole: nn.Module
+    """What is evaluated and remains: the model, or if that is sharded an ordinary one."""
     objective: object
     """What it remembers counts only if it is a module."""
     optimiser: torch.optim.Optimizer
@@ -44,13 +47,13 @@ class Run:
     """Pictures that this process could not read."""
 
     def taken(self, place: Place) -> Snapshot:
-        """A snapshot at `place`; its tensors are the run's own, not copies."""
+        """A snapshot at `place`; its tensors are the run's own, not copies, or gathered."""
         best = self.best.found
-        tensors = self._tensors()
+        tensors = {name: full(tensor) for name, tensor in self._tensors().items()}
         if best is not None:
             tensors |= {f"best.{name}": tensor for name, tensor in best.tensors.items()}
         for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+            tensors |= {f"optimiser.{number}.{name}": full(value) for name, value in state.items()}
         values = {
             "steps": place.steps,
             "position": place.position,
@@ -105,13 +108,14 @@ class Run:
             ):
                 raise ArtifactError(f"the checkpoint is of another model: {name} does not fit")
         for name, tensor in tensors.items():
-            tensor.copy_(others[name])
+            tensor.copy_(like(others[name], tensor))
 
     def _load_optimiser(self, saved: dict[str, Tensor]) -> None:
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in _under("optimiser.", saved).items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = tensor
+            state.setdefault(int(number), {})[key] = like(tensor, trained[int(number)])
         fresh = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
 

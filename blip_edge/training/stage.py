@@ -145,6 +145,7 @@ def _course(recipe: TrainRecipe, per_epoch: int) -> Course:
         decay=recipe.decay,
         recompute=recipe.recompute,
         compile=recipe.compile,
+        shard=recipe.shard,
     )
 
 

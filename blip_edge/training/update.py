@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from blip_edge.errors import ArtifactError
@@ -16,6 +17,7 @@ from blip_edge.training.course import Course, learning_rate_factor
 from blip_edge.training.curve import point
 from blip_edge.training.recipe import Optimisation
 from blip_edge.training.recompute import recomputing
+from blip_edge.training.sharding import agree
 from blip_edge.training.snapshot import Run
 
 __all__ = ["Made", "Update"]
@@ -36,7 +38,8 @@ class Update:
     """Forward and backward passes, and the optimiser's move.
 
     Where there are several processes the whole objective is run by torch's data parallelism, which
-    averages gradients; what it remembers is the same on each by its own doing.
+    averages gradients, unless it is sharded, which does the same; what it remembers is the same on
+    each by its own doing.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class Update:
         self._device = device
         self._trained = [p for group in run.optimiser.param_groups for p in group["params"]]
         self._objective: Any = run.objective
-        if processes.world() > 1 and isinstance(run.objective, nn.Module):
+        self._sharded = isinstance(run.objective, FSDPModule)
+        if processes.world() > 1 and isinstance(run.objective, nn.Module) and not self._sharded:
             self._objective = _shared(run.objective, device)
 
     def __call__(self, batches: Iterator[tuple[int, Step]], step: int) -> Made | None:
@@ -79,6 +83,8 @@ class Update:
 
     def _together(self, last: bool) -> AbstractContextManager[Any]:
         """Processes average their gradients once a step."""
+        if self._sharded:
+            self._objective.set_requires_gradient_sync(last)
         alone = last or not isinstance(self._objective, DistributedDataParallel)
         return nullcontext() if alone else self._objective.no_sync()
 
@@ -88,6 +94,8 @@ class Update:
         factor = learning_rate_factor(step, self._recipe, self._steps, self._course)
         for group in run.optimiser.param_groups:
             group["lr"] = self._recipe.lr * factor
+        if self._sharded:
+            agree(self._trained)
         torch.nn.utils.clip_grad_norm_(self._trained, self._recipe.clip)
         run.optimiser.step()
         run.optimiser.zero_grad(set_to_none=True)
