@@ -24,9 +24,25 @@ END = "<!-- /standard -->\n"
 BAND = (80.0, 95.0)
 """Where the world is calibrated to: what is learned, with room left to lose."""
 
-TRAINED = ("caption", "retrieval", "vqa", "nlvr2", "visdial")
-TUNED_FROM = {"nlvr2": "vqa"}
-"""Where that is not the pre-trained model."""
+
+class Trained(NamedTuple):
+    """A model of the run folder: what it is trained for, from which other one."""
+
+    model: str
+    task: str
+    init: str | None = "pretrain"
+    settings: tuple[str, ...] = ()
+
+
+TRAINED = (
+    Trained("pretrain", "pretrain", None),
+    Trained("caption", "caption"),
+    Trained("retrieval", "retrieval"),
+    Trained("vqa", "vqa"),
+    Trained("nlvr2-begun", "nlvr2", "vqa"),
+    Trained("nlvr2", "nlvr2", "nlvr2-begun", ("steps=1200",)),
+    Trained("visdial", "visdial"),
+)
 
 
 class Measured(NamedTuple):
@@ -38,6 +54,7 @@ class Measured(NamedTuple):
     metric: str
     banded: bool = False
     also: tuple[str, ...] = ()
+    limit: int | None = None
 
 
 LINES = (
@@ -46,7 +63,8 @@ LINES = (
     Measured("retrieval", "retrieval", "test", "r_mean", True, ("txt_r1", "img_r1")),
     Measured("vqa", "vqa", "test", "vqa_accuracy", True),
     Measured("nlvr2", "nlvr2", "test", "accuracy", True, ("consistency",)),
-    Measured("visdial", "visdial", "val", "MRR", False, ("NDCG", "R@1")),
+    # Each of ten rounds reads a hundred dialogs: 60 pictures are 60,000 texts.
+    Measured("visdial", "visdial", "val", "MRR", False, ("NDCG", "R@1"), limit=60),
     Measured("retrieval", "video-retrieval", "test", "vid_r1", False, ("vid_r10", "vid_mdR")),
     Measured("vqa", "video-qa", "test", "accuracy"),
     Measured("retrieval", "attributes", "test", "mAP"),
@@ -54,31 +72,35 @@ LINES = (
 )
 
 
-def train_command(task: str) -> list[str]:
+def train_command(one: Trained) -> list[str]:
     """The words after `blip-edge` that make a model, in a run folder."""
-    words = ["train", "--task", task, "--data", "data"]
-    if task != "pretrain":
-        words += ["--init", TUNED_FROM.get(task, "pretrain")]
-    return [*words, "--recipe", f"shapes-standard-{task}", "-o", task, "--resume"]
+    words = ["train", "--task", one.task, "--data", "data"]
+    if one.init is not None:
+        words += ["--init", one.init]
+    words += ["--recipe", f"shapes-standard-{one.task}"]
+    for setting in one.settings:
+        words += ["--set", setting]
+    return [*words, "-o", one.model, "--resume"]
 
 
 def eval_command(line: Measured) -> list[str]:
     """The words after `blip-edge` that measure a line, in a run folder."""
     words = ["eval", line.model, "--task", line.task, "--data", "data"]
-    return words if line.split == "test" else [*words, "--split", line.split]
+    words += [] if line.split == "test" else ["--split", line.split]
+    return words if line.limit is None else [*words, "--limit", str(line.limit)]
 
 
-def run(folder: Path, *, tasks: tuple[str, ...] = TRAINED) -> None:
+def run(folder: Path) -> None:
     """Make what is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "data").exists():
         _blip_edge(folder, ["data", "make", "shapes", "-o", "data", "--recipe", "shapes-standard"])
-    for task in ("pretrain", *tasks):
-        if not (folder / task).exists():
-            _blip_edge(folder, train_command(task))
+    for one in TRAINED:
+        if not (folder / one.model).exists():
+            _blip_edge(folder, train_command(one))
     for line in LINES:
         found = folder / f"{line.task}-{line.split}.json"
-        if line.model in tasks and not found.exists():
+        if not found.exists():
             said = _blip_edge(folder, [*eval_command(line), "--ci", "--json"])
             found.write_text(said, encoding="utf-8")
 
@@ -107,11 +129,11 @@ def record(folder: Path) -> dict[str, Any]:
                 "chance": guessed[line.task],
             }
         )
-    models = {task: _read(folder / task / "provenance.json") for task in ("pretrain", *TRAINED)}
+    models = {one.model: _read(folder / one.model / "provenance.json") for one in TRAINED}
     return {
         "world": dataset["recipe"],
         "seed": dataset["seed"],
-        "minutes": {task: round(made["seconds"] / 60, 1) for task, made in models.items()},
+        "minutes": {model: round(made["seconds"] / 60, 1) for model, made in models.items()},
         "lines": lines,
     }
 
@@ -120,15 +142,15 @@ def table(kept: dict[str, Any]) -> str:
     """The lines of a record in Markdown."""
     world, minutes = kept["world"], kept["minutes"]
     rows = [
-        "| task | metric | measured (95 %) | chance | also | command |",
+        "| task, items | metric | measured (95 %) | chance | also | command |",
         "|---|---|---|---|---|---|",
         *(_row(line, kept_line) for line, kept_line in zip(LINES, kept["lines"], strict=True)),
         "",
         f"The world: {world['train']:,} pictures to train on, {world['test']:,} to measure with, "
         f"{world['colours']} colours, {world['shapes']} shapes, {world['sizes']} sizes, "
         f"{world['textures']} textures, {world['places'] ** 2} places; no test scene is among the "
-        f"training scenes. Seed {kept['seed']}; minutes on one core: "
-        f"{', '.join(f'{task} {spent:g}' for task, spent in minutes.items())}.",
+        f"training scenes. One seed, {kept['seed']}; minutes of a core that others used too: "
+        f"{', '.join(f'{model} {spent:.0f}' for model, spent in minutes.items())}.",
         "",
         _verdict(kept["lines"]),
     ]
@@ -143,7 +165,7 @@ def _row(line: Measured, found: dict[str, Any]) -> str:
     split = "" if line.split in ("test", "val") else ", unseen compositions"
     name = "truth, %" if line.metric == "truth" else line.metric
     return (
-        f"| {line.task}{split} | {name} | {value:.1f} ({low:.1f} to {high:.1f}) "
+        f"| {line.task}{split}, {found['items']} | {name} | {value:.1f} ({low:.1f} to {high:.1f}) "
         f"| {found['chance']:.1f} | {also} | `blip-edge {' '.join(eval_command(line))}` |"
     )
 
