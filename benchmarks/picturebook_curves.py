@@ -330,7 +330,7 @@ def draw(kept: dict[str, Any], output: Path) -> None:
             for axes in rows[:, column]:
                 axes.grid(color="#dddddd", linewidth=0.6)
                 axes.spines[["top", "right"]].set_visible(False)
-            rows[0][column].legend(frameon=False, loc="upper left")
+            rows[0][column].legend(frameon=False, loc="lower right")
         described = {"Description": digest(kept), "Date": None}
         figure.savefig(output, metadata=described, facecolor="white")
         pyplot.close(figure)
