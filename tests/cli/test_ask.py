@@ -144,10 +144,24 @@ def test_a_missing_picture_is_one_line(run: Run, matcher: Path, tmp_path: Path) 
     assert "gone.jpg" in err
 
 
-def test_what_is_not_a_captioner_is_not_exported_or_quantized(
-    run: Run, answerer: Path, tmp_path: Path
+def test_an_answerer_becomes_a_bundle_that_is_asked_the_same(
+    run: Run, answerer: Path, picture: Path, tmp_path: Path
 ) -> None:
-    code, _, err = run("export", answerer, "--target", "onnx", "-o", tmp_path / "bundle")
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    bundle = tmp_path / "bundle"
+    code, _, err = run("export", answerer, "--target", "onnx", "-o", bundle)
+    assert code == 0 and err.splitlines()[-1].startswith(f"next: blip-edge vqa {bundle}")
+    question = (picture, "what colour is it?", "--json")
+    (expected,) = json.loads(run("vqa", answerer, *question)[1])
+    (found,) = json.loads(run("vqa", bundle, *question)[1])
+    assert found["answer"] == expected["answer"]
+    assert found["score"] == pytest.approx(expected["score"], rel=1e-3)
+
+
+def test_core_ml_takes_captioners_only(run: Run, answerer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("coremltools")
+    code, _, err = run("export", answerer, "--target", "coreml", "-o", tmp_path / "bundle")
     assert code == 3
     assert "BlipForQuestionAnswering" in err
     assert not (tmp_path / "bundle").exists()
