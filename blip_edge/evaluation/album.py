@@ -1,5 +1,6 @@
 """Media of a data set as an evaluation opens them: those that do not open are counted."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -25,7 +26,7 @@ class Skipped:
     reason: str
 
 
-class Media(Generic[M]):
+class Media(ABC, Generic[M]):
     """Opens pictures or clips, and keeps count of those that do not open.
 
     Args:
@@ -77,8 +78,13 @@ class Media(Generic[M]):
                 f"cannot be read, which is too many; the last: {last.reason}"
             )
 
+    @abstractmethod
     def _read(self, name: str) -> M:
-        raise NotImplementedError
+        """The one of that name.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
 
 
 class Album(Media[Image.Image]):

@@ -216,6 +216,8 @@ def _document(model: Path, pictures: Path, kept: list[str]) -> dict[str, Any]:
 
 def _read(folder: Path) -> tuple[Path, list[str], NDArray[np.float16], dict[str, str]]:
     source = folder / "index.json"
+    if not source.is_file():
+        raise ArtifactError(f"{source} is missing; make an index with `blip-edge index`")
     document = read_json(source)
     try:
         root, made_by = Path(document["pictures"]), document["model"]
