@@ -1,13 +1,11 @@
 """`export`: a MODEL folder to a BUNDLE that was measured before it is there."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
-
-from torch import nn
 
 from blip_edge import __version__
 from blip_edge.artifact import (
@@ -22,23 +20,17 @@ from blip_edge.artifact import (
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
 from blip_edge.exporters.asked import Asked, examples
 from blip_edge.exporters.card import card
-from blip_edge.exporters.coreml import write_coreml
+from blip_edge.exporters.coreml_target import CoreMLTarget
+from blip_edge.exporters.dynamic_targets import OnnxTarget, OpenVinoTarget
 from blip_edge.exporters.golden import write_golden
-from blip_edge.exporters.graphs import (
-    Graph,
-    StaticDecoderGraph,
-    VisionGraph,
-    cache_layers,
-    graphs_of,
-)
+from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, cache_layers
 from blip_edge.exporters.huggingface import export_huggingface
 from blip_edge.exporters.measure import Measured, measure
-from blip_edge.exporters.onnx import write_onnx
-from blip_edge.exporters.openvino import write_openvino
 from blip_edge.exporters.parity import Gate
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
+from blip_edge.exporters.target import Maker
 from blip_edge.models.folder import Model, load_model
-from blip_edge.models.quantized import Quantization, QuantizedLinear
+from blip_edge.models.quantized import Quantization
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
@@ -47,19 +39,10 @@ from blip_edge.training.engine import edge_model
 
 __all__ = ["export", "reference_model"]
 
-_ENDINGS = {"onnx": "onnx", "openvino": "xml", "coreml": "mlpackage"}
-_PRECISIONS: dict[str, tuple[Precision, ...]] = {
-    "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "fp16", "int8"),
-    "coreml": ("fp16", "fp32", "int8"),
-}
-_WEIGHT_ONLY = "Core ML: int8 is that of the weights; products are computed in half precision."
-# What a target is made with, and the extra of ours that brings it.
-_ONNX = {"torch": "train", "onnx": "onnx", "onnxscript": "onnx"}
-_PACKAGES = {
-    "onnx": {**_ONNX, "onnxruntime": "onnx"},
-    "openvino": {**_ONNX, "openvino": "openvino"},
-    "coreml": {"torch": "train", "coremltools": "coreml"},
+_TARGETS: dict[str, Maker] = {
+    "onnx": OnnxTarget(),
+    "openvino": OpenVinoTarget(),
+    "coreml": CoreMLTarget(),
 }
 
 
@@ -101,17 +84,20 @@ def export(
     precision = _precision(model, target, recipe)
     with writing(output, force=force) as draft:
         reference = reference_model(model, target, precision)
-        graphs = _graphs(reference, target, recipe)
+        graphs = _TARGETS[target].graphs(reference, recipe)
         reference = _within(reference, graphs)
-        document = _document(model, reference, graphs, target, precision, recipe)
+        quantization = Quantization.load(model) if precision == "int8" else None
+        document = _document(model, reference, graphs, target, precision, recipe, quantization)
         for graph in progress.track(graphs, f"export {target}"):
             path = draft / document["graphs"][graph.name]["file"]
-            _writer(model, target, precision, recipe)(graph, path)
+            _TARGETS[target].write(
+                graph, path, precision=precision, recipe=recipe, quantization=quantization
+            )
         reference.tokenizer.save(draft)
         _sign(draft, document)
         asked = {
             task: examples(task, data, recipe.golden, reference.tokenizer, seed=seed)
-            for task in _tasks(reference, target)
+            for task in _TARGETS[target].tasks(reference)
         }
         found = _measure(draft, reference, graphs, asked, recipe=recipe, precision=precision)
         _finish(draft, document, found, name=output.name)
@@ -125,32 +111,12 @@ def export(
 
 
 def reference_model(model: Path, target: str, precision: Precision) -> Model:
-    """The network in torch as a bundle should compute it.
-
-    At int8 its layers compute in 8 bits; for Core ML, whose int8 is in the weights only, they
-    compute in float with the weights that the integers stand for.
+    """The network in torch as a bundle for `target` should compute it.
 
     Raises:
         ArtifactError: the folder is not a model, or the target has no graphs for its task.
     """
-    loaded = load_model(model, quantized=precision == "int8")
-    if target == "coreml" and not loaded.config.captions:
-        raise ArtifactError(
-            f"{model} is a {loaded.config.architecture}; only captioners become Core ML bundles "
-            "so far, every model ONNX and OpenVINO ones"
-        )
-    if target == "coreml":
-        for path, module in list(loaded.blip.named_modules()):
-            if isinstance(module, QuantizedLinear):
-                loaded.blip.set_submodule(path, _weights_only(module))
-    return loaded
-
-
-def _weights_only(layer: QuantizedLinear) -> nn.Linear:
-    linear = nn.Linear(layer.in_features, layer.out_features)
-    linear.weight.data.copy_(layer.dequantize_weight())
-    linear.bias.data.copy_(layer.bias)
-    return linear.eval()
+    return _TARGETS[target].reference(load_model(model, quantized=precision == "int8"))
 
 
 def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Precision:
@@ -159,32 +125,15 @@ def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Preci
         raise UsageError(f"there is no target {target!r}; there are {known}")
     quantized = Quantization.is_in(model)
     if recipe.precision == "auto":
-        return "int8" if quantized else _PRECISIONS[target][0]
-    if recipe.precision not in _PRECISIONS[target]:
-        known = ", ".join(sorted(_PRECISIONS[target]))
+        return "int8" if quantized else _TARGETS[target].precisions[0]
+    if recipe.precision not in _TARGETS[target].precisions:
+        known = ", ".join(sorted(_TARGETS[target].precisions))
         raise UsageError(f"{target} bundles are {known}, not {recipe.precision}")
     if recipe.precision == "int8" and not quantized:
         raise ArtifactError(
             f"{model} was not quantized (quantization.json); run `blip-edge quantize` first"
         )
     return recipe.precision
-
-
-def _tasks(reference: Model, target: str) -> tuple[Task, ...]:
-    """What the bundle is for: all that the model is for, where the target has graphs for it."""
-    return ("caption",) if target == "coreml" else edge_model(reference).engine.tasks
-
-
-def _graphs(reference: Model, target: str, recipe: ExportRecipe) -> list[Graph]:
-    blip, generation = reference.blip, reference.generation
-    if target != "coreml":
-        return graphs_of(blip)
-    length = recipe.length or generation.max_length
-    positions = blip.config.text_config.max_position_embeddings
-    if length > positions:
-        raise UsageError(f"length {length} is more than the model's {positions} positions")
-    rows = recipe.rows or generation.rows
-    return [VisionGraph(blip), StaticDecoderGraph(blip, rows=rows, length=length)]
 
 
 def _within(reference: Model, graphs: list[Graph]) -> Model:
@@ -206,21 +155,6 @@ def _within(reference: Model, graphs: list[Graph]) -> Model:
     return replace(reference, generation=fitted)
 
 
-def _writer(
-    model: Path, target: str, precision: Precision, recipe: ExportRecipe
-) -> Callable[[Graph, Path], None]:
-    if target == "onnx":
-        return lambda graph, path: write_onnx(graph, path, opset=recipe.opset)
-    if target == "openvino":
-        return lambda graph, path: write_openvino(
-            graph, path, precision=precision, opset=recipe.opset
-        )
-    layers = Quantization.load(model).int8_layers if precision == "int8" else []
-    return lambda graph, path: write_coreml(
-        graph, path, precision=precision, int8=[layer for layer in layers if graph.runs(layer)]
-    )
-
-
 def _document(
     model: Path,
     reference: Model,
@@ -228,9 +162,9 @@ def _document(
     target: str,
     precision: Precision,
     recipe: ExportRecipe,
+    quantization: Quantization | None,
 ) -> dict[str, Any]:
     """manifest.json without what can only be measured."""
-    quantization = Quantization.load(model) if precision == "int8" else None
     layers = cache_layers(reference.blip)
     tokenizer, generation = reference.tokenizer, reference.generation
     prompt = [generation.bos_token_id, *tokenizer.prompt_ids(generation.prompt)[1:]]
@@ -239,7 +173,7 @@ def _document(
         "format_version": FORMAT_VERSION,
         "target": target,
         "precision": precision,
-        "tasks": list(_tasks(reference, target)),
+        "tasks": list(_TARGETS[target].tasks(reference)),
         "graphs": {g.name: _graph_row(g, target, quantization) for g in graphs},
         "parity": {},
         "gate": Gate.of(precision, recipe).to_json(),
@@ -253,7 +187,7 @@ def _document(
             "static": static and {"rows": static.rows, "length": static.length},
         },
         "quality": _quality(quantization),
-        "notes": [_WEIGHT_ONLY] if (target, precision) == ("coreml", "int8") else [],
+        "notes": _TARGETS[target].notes(precision),
         "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
         "latency": [],
     }
@@ -280,7 +214,7 @@ def _provenance(
 
 def _graph_row(graph: Graph, target: str, quantization: Quantization | None) -> dict[str, Any]:
     return {
-        "file": f"{graph.name}.{_ENDINGS[target]}",
+        "file": f"{graph.name}.{_TARGETS[target].ending}",
         "sha256": "",
         "bytes": 0,
         "inputs": _ports(graph.inputs),
@@ -297,7 +231,7 @@ def _ports(ports: dict[str, Port]) -> dict[str, Any]:
 def _versions(target: str) -> dict[str, str]:
     """What made the bundle; asked for first, so that a missing package is told at once."""
     found = {"blip-edge": __version__}
-    for name, extra in _PACKAGES[target].items():
+    for name, extra in _TARGETS[target].packages.items():
         try:
             found[name] = version(name)
         except PackageNotFoundError:

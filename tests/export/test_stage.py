@@ -15,6 +15,7 @@ from blip_edge import load
 from blip_edge.artifact import read_provenance
 from blip_edge.errors import ArtifactError, MissingExtraError, ToleranceError, UsageError
 from blip_edge.exporters import ExportRecipe, export, stage, verify
+from blip_edge.exporters.dynamic_targets import OnnxTarget
 from blip_edge.models import load_model
 
 Exported = Callable[..., Path]
@@ -55,7 +56,7 @@ def test_a_missing_package_is_named_before_anything_is_built(
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(stage, "version", absent)
-    monkeypatch.setitem(stage._PACKAGES, "onnx", {"no_such_package": "onnx"})
+    monkeypatch.setattr(OnnxTarget, "packages", {"no_such_package": "onnx"})
     with pytest.raises(MissingExtraError, match=r"pip install 'blip-edge\[onnx\]'"):
         export(folder, tmp_path / "out", target="onnx")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,72 @@
+"""The targets whose graphs leave sizes free: ONNX Runtime and OpenVINO."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from blip_edge.exporters.graphs import Graph, graphs_of
+from blip_edge.exporters.onnx import write_onnx
+from blip_edge.exporters.openvino import write_openvino
+from blip_edge.exporters.recipe import ExportRecipe, Precision
+from blip_edge.models.folder import Model
+from blip_edge.models.quantized import Quantization
+from blip_edge.runtime.engine import Task
+from blip_edge.training.engine import edge_model
+
+__all__ = ["OnnxTarget", "OpenVinoTarget"]
+
+_ONNX = {"torch": "train", "onnx": "onnx", "onnxscript": "onnx"}
+
+
+class _Dynamic:
+    """Every task, of any model."""
+
+    def reference(self, loaded: Model) -> Model:
+        return loaded
+
+    def tasks(self, reference: Model) -> tuple[Task, ...]:
+        return edge_model(reference).engine.tasks
+
+    def graphs(self, reference: Model, recipe: ExportRecipe) -> list[Graph]:
+        return graphs_of(reference.blip)
+
+    def notes(self, precision: Precision) -> list[str]:
+        return []
+
+
+class OnnxTarget(_Dynamic):
+    """ONNX files for ONNX Runtime."""
+
+    ending: ClassVar[str] = "onnx"
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
+
+    def write(
+        self,
+        graph: Graph,
+        path: Path,
+        *,
+        precision: Precision,
+        recipe: ExportRecipe,
+        quantization: Quantization | None,
+    ) -> None:
+        write_onnx(graph, path, opset=recipe.opset)
+
+
+class OpenVinoTarget(_Dynamic):
+    """OpenVINO's intermediate representation."""
+
+    ending: ClassVar[str] = "xml"
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    packages: ClassVar[Mapping[str, str]] = {**_ONNX, "openvino": "openvino"}
+
+    def write(
+        self,
+        graph: Graph,
+        path: Path,
+        *,
+        precision: Precision,
+        recipe: ExportRecipe,
+        quantization: Quantization | None,
+    ) -> None:
+        write_openvino(graph, path, precision=precision, opset=recipe.opset)
