@@ -5,8 +5,9 @@ nothing about the picture is computed at a token or for a text. What a model has
 from what it was trained for.
 """
 
-from blip_edge.exporters.graphs.decoder import DecoderGraph, StaticDecoderGraph
+from blip_edge.exporters.graphs.decoder import DecoderGraph
 from blip_edge.exporters.graphs.graph import Graph, cache_layers
+from blip_edge.exporters.graphs.static import StaticDecoderGraph
 from blip_edge.exporters.graphs.texts import MatchGraph, QuestionGraph, ReasonGraph, TextGraph
 from blip_edge.exporters.graphs.vision import VisionGraph
 from blip_edge.models.blip import Blip

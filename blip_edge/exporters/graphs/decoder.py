@@ -2,13 +2,7 @@
 
 # R rows = B x beams · Q rows of the step before · T text tokens · P past tokens
 # N tokens that cross-attention reads · V vocabulary · H heads · K width of a head
-# C length of a static cache
 
-from collections.abc import Iterable
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip_edge.exporters.graphs.graph import (
@@ -18,11 +12,11 @@ from blip_edge.exporters.graphs.graph import (
     paired,
     projections,
 )
-from blip_edge.models.attention import MASKED, Cross, causal_mask
+from blip_edge.models.attention import Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.runtime.manifest import LayerCache, Port
 
-__all__ = ["DecoderGraph", "StaticDecoderGraph"]
+__all__ = ["DecoderGraph"]
 
 
 class DecoderGraph(Graph):
@@ -65,67 +59,6 @@ class DecoderGraph(Graph):
         hidden, present = bert(input_ids, mask, [Cross(*pair) for pair in cross], past)
         logits = self.decoder.logits(hidden[:, -1])
         return (logits, *(tensor for pair in present for tensor in pair))
-
-
-class StaticDecoderGraph(Graph):
-    """One step of one token with every size fixed, as Core ML's Neural Engine wants it.
-
-    The cache has C places from the beginning. The new token is written to place `position` by a
-    one-hot product, because a write to a place known at run time is not available there.
-    """
-
-    name = "decoder"
-
-    def __init__(self, blip: Blip, *, rows: int, length: int) -> None:
-        super().__init__(blip, *_parts(blip))
-        layers = cache_layers(blip)
-        self.rows, self.length = rows, length
-        self.inputs = {
-            "input_ids": Port((rows, 1), "int32"),
-            "position": Port((1,), "int32"),
-            "beam_idx": Port((rows,), "int32"),
-            **_past_ports("past", layers, (rows, length)),
-            **cross_ports(blip.config.text_config, "cross", _tokens(blip)),
-        }
-        self.outputs = {
-            "logits": Port((rows, blip.config.text_config.vocab_size), "float32"),
-            **_past_ports("present", layers, (rows, length)),
-        }
-
-    def forward(
-        self, input_ids: Tensor, position: Tensor, beam_idx: Tensor, *caches: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Logits (R, V), then the whole caches present_key_i, present_value_i (R, H, C, K).
-
-        Args:
-            input_ids: (R, 1) the token to append.
-            position: (1,) its place.
-            beam_idx: (R,) the row of the past that each row continues.
-            caches: as in `DecoderGraph`; places from `position` on are not looked at.
-        """
-        past, cross = _halves(paired(caches))
-        bert = self.decoder.bert
-        table = bert.embeddings
-        x = table.LayerNorm(table.word_embeddings(input_ids) + table.position_embeddings(position))
-        places = torch.arange(self.length, dtype=torch.int32)
-        here = (places == position).to(x.dtype)[None, None, :, None]  # (1, 1, C, 1)
-        mask = torch.where(places <= position, 0.0, MASKED)[None, None, None, :]  # (1, 1, 1, C)
-        present: list[Tensor] = []
-        layers: Iterable[Any] = bert.encoder.layer
-        for layer, (key, value), pair in zip(layers, past, cross, strict=True):
-            attention = layer.attention
-            q, k, v = (
-                project(x).unflatten(-1, (attention.heads, attention.head_width)).transpose(1, 2)
-                for project in (attention.self.query, attention.self.key, attention.self.value)
-            )  # (R, H, 1, K)
-            key = key.index_select(0, beam_idx) * (1 - here) + k * here
-            value = value.index_select(0, beam_idx) * (1 - here) + v * here
-            present += [key, value]
-            scores = (q * attention.head_width**-0.5) @ key.transpose(2, 3) + mask  # (R, H, 1, C)
-            y = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-            x = layer.crossattention(attention.output(y, x), Cross(*pair))
-            x = layer.output(F.gelu(layer.intermediate.dense(x)), x)
-        return (self.decoder.logits(x[:, -1]), *present)
 
 
 _Pairs = list[tuple[Tensor, Tensor]]
