@@ -20,7 +20,11 @@ from blip_edge.exporters.recipe import Precision
 __all__ = ["write_coreml"]
 
 _WHAT = {
-    "vision": "BLIP's image tower: a picture to the keys and values that the decoder reads.",
+    "vision": "BLIP's image tower: a picture to the keys and values that texts read.",
+    "text": "BLIP's text tower: texts to unit vectors.",
+    "itm": "BLIP's matching head: texts, read with a picture in view, to match or no match.",
+    "reason": "BLIP's judge: whether a sentence is true of two pictures.",
+    "question": "BLIP's question encoder: a question to what its answer is decoded from.",
     "decoder": "BLIP's decoder: one token more, for every beam.",
 }
 

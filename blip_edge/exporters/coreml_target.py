@@ -6,21 +6,36 @@ from typing import ClassVar
 
 from torch import nn
 
-from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.errors import UsageError
 from blip_edge.exporters.coreml import write_coreml
-from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, VisionGraph
+from blip_edge.exporters.graphs import (
+    Graph,
+    MatchGraph,
+    ReasonGraph,
+    StaticDecoderGraph,
+    StaticQuestionGraph,
+    TextGraph,
+    VisionGraph,
+    fixed,
+)
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
 from blip_edge.models.quantized import Quantization, QuantizedLinear
 from blip_edge.runtime.engine import Task
+from blip_edge.training.engine import edge_model
 
 __all__ = ["CoreMLTarget"]
+
+# Tokens that BLIP reads of a text or a question at most; its sentences about two pictures have up
+# to 40 words; listed answers are longer than those that it says.
+_TEXT, _SENTENCE, _ANSWER = 35, 64, 16
+_ROWS = 8  # texts at once
 
 _WEIGHT_ONLY = "Core ML: int8 is that of the weights; products are computed in half precision."
 
 
 class CoreMLTarget:
-    """Core ML programs, of captioners so far."""
+    """Core ML programs of every task."""
 
     ending: ClassVar[str] = "mlpackage"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp16", "fp32", "int8")
@@ -28,27 +43,28 @@ class CoreMLTarget:
 
     def reference(self, loaded: Model) -> Model:
         """Its 8-bit layers compute in float, with the weights that the integers stand for."""
-        if not loaded.config.captions:
-            raise ArtifactError(
-                f"the model is a {loaded.config.architecture}; only captioners become Core "
-                "ML bundles so far, every model ONNX and OpenVINO ones"
-            )
         for path, module in list(loaded.blip.named_modules()):
             if isinstance(module, QuantizedLinear):
                 loaded.blip.set_submodule(path, _weights_only(module))
         return loaded
 
     def tasks(self, reference: Model) -> tuple[Task, ...]:
-        return ("caption",)
+        return edge_model(reference).engine.tasks
 
     def graphs(self, reference: Model, recipe: ExportRecipe) -> list[Graph]:
-        blip, generation = reference.blip, reference.generation
-        length = recipe.length or generation.max_length
-        positions = blip.config.text_config.max_position_embeddings
-        if length > positions:
-            raise UsageError(f"length {length} is more than the model's {positions} positions")
-        rows = recipe.rows or generation.rows
-        return [VisionGraph(blip), StaticDecoderGraph(blip, rows=rows, length=length)]
+        blip, parts = reference.blip, reference.config.parts
+        length = _text_length(reference, recipe)
+        texts = {"R": recipe.text_rows or _ROWS, "T": length}
+        graphs: list[Graph] = [VisionGraph(blip)]
+        if parts.compares:
+            graphs += [fixed(TextGraph(blip), texts), fixed(MatchGraph(blip), texts)]
+        if parts.twin:
+            graphs.append(fixed(ReasonGraph(blip), texts))
+        if parts.decoder and not reference.config.captions:
+            graphs.append(StaticQuestionGraph(blip, length=length))
+        if parts.decoder:
+            graphs.append(_decoder(reference, recipe, length))
+        return graphs
 
     def write(
         self,
@@ -65,6 +81,33 @@ class CoreMLTarget:
 
     def notes(self, precision: Precision) -> list[str]:
         return [_WEIGHT_ONLY] if precision == "int8" else []
+
+
+def _decoder(reference: Model, recipe: ExportRecipe, question: int) -> Graph:
+    generation = reference.generation
+    longest = generation.max_length
+    if not reference.config.captions:
+        longest = min(max(longest, _ANSWER), _positions(reference))
+    rows, length = recipe.rows or generation.rows, recipe.length or longest
+    _check_length(reference, "length", length)
+    return StaticDecoderGraph(reference.blip, rows=rows, length=length, question=question)
+
+
+def _text_length(reference: Model, recipe: ExportRecipe) -> int:
+    longest = _SENTENCE if reference.config.parts.twin else _TEXT
+    length = recipe.text_length or min(longest, _positions(reference))
+    _check_length(reference, "text_length", length)
+    return length
+
+
+def _check_length(reference: Model, key: str, length: int) -> None:
+    positions = _positions(reference)
+    if length > positions:
+        raise UsageError(f"{key} {length} is more than the model's {positions} positions")
+
+
+def _positions(reference: Model) -> int:
+    return reference.config.text_config.max_position_embeddings
 
 
 def _weights_only(layer: QuantizedLinear) -> nn.Linear:

@@ -25,6 +25,11 @@ class ExportRecipe:
     """Core ML: beams that the decoder is built for; 0: as many as the model decodes with."""
     length: int = 0
     """Core ML: tokens that the decoder's cache holds, prompt included; 0: as max_length."""
+    text_rows: int = 0
+    """Core ML: texts that are read at once, where there may be several; 0: 8."""
+    text_length: int = 0
+    """Core ML: tokens of a text or question, padding included; 0: as many as BLIP reads, 35, and 64
+    of a sentence about two pictures. Longer texts are cut."""
     golden: int = 4
     """Pictures that go into the bundle with their expected pixels, captions and logits."""
     teacher_forced: int = 40
@@ -41,7 +46,7 @@ class ExportRecipe:
     def __post_init__(self) -> None:
         if not 18 <= self.opset <= 20:
             raise ValueError(f"opset must be 18 to 20, got {self.opset}")
-        for name in ("rows", "length"):
+        for name in ("rows", "length", "text_rows", "text_length"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.golden < 1:

@@ -1,23 +1,27 @@
 """Bundles of Core ML programs: by Core ML on a Mac, by the evaluator in `mil` elsewhere.
 
-The decoder has fixed sizes, as the Neural Engine wants it: R rows, one token, a cache of C places.
-The prompt goes in token by token, and rows that the search does not use are fed along.
+All sizes are fixed, as the Neural Engine wants them. The decoder has R rows, one token, a cache of
+C places: the prompt goes in token by token, and rows that the search does not use are fed along.
+Texts are padded, and read so many at a time.
 """
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from blip_edge.errors import ArtifactError, UsageError, import_extra
 from blip_edge.runtime.engine import F32, I32
 from blip_edge.runtime.graph_engine import GraphEngine, Runner, Values
-from blip_edge.runtime.manifest import LayerCache, Manifest, StaticCache
+from blip_edge.runtime.manifest import Graph, LayerCache, Manifest, StaticCache
 from blip_edge.runtime.mil import MilProgram
 
 __all__ = ["CoreMLEngine"]
 
-# R rows that the search uses · C places of the cache · K head width · V vocabulary
+# R rows that the search uses, or texts · T text tokens · C places of the cache · K head width
+# V vocabulary
 
 
 class CoreMLEngine(GraphEngine):
@@ -32,6 +36,8 @@ class CoreMLEngine(GraphEngine):
         super().__init__(manifest, lambda graph: _program(graph.path))
         self._static = manifest.cache.static or StaticCache(0, 0)
         self._layers = manifest.cache.layers
+        lengths = [_size(graph, 1) for graph in manifest.graphs.values() if _reads_texts(graph)]
+        self.max_tokens = min([self.max_tokens, *lengths])
 
     @property
     def simulated(self) -> bool:
@@ -47,6 +53,16 @@ class CoreMLEngine(GraphEngine):
     def max_length(self) -> int:
         """Tokens that the decoder's cache holds."""
         return self._static.length
+
+    def run(self, name: str, feeds: Mapping[str, Any]) -> Values:
+        """Outputs of a graph; texts are padded to its sizes, and split where they are too many."""
+        graph = self._manifest.graph(name)
+        if not _reads_texts(graph):
+            return super().run(name, feeds)
+        some = _sized(feeds, rows=_size(graph, 0), length=_size(graph, 1))
+        found = [super(CoreMLEngine, self).run(name, {**feeds, **one}) for one in some]
+        texts = len(feeds["input_ids"])
+        return {port: np.concatenate([one[port] for one in found])[:texts] for port in found[0]}
 
     def start(self, cross: Values, rows: int) -> "_CoreMLSession":
         """Begin a search of `rows` rows, all of the one picture.
@@ -111,6 +127,28 @@ class _CoreMLSession:
         self._past = {name: outputs[name.replace("past", "present")] for name in self._past}
         logits: F32 = outputs["logits"]
         return logits
+
+
+def _reads_texts(graph: Graph) -> bool:
+    return "attention_mask" in graph.inputs
+
+
+def _size(graph: Graph, axis: int) -> int:
+    return int(graph.inputs["input_ids"].shape[axis])
+
+
+def _sized(feeds: Mapping[str, I32], *, rows: int, length: int) -> Iterator[dict[str, I32]]:
+    """Texts of any number and (R, T) sizes as (rows, length) ones; the last text is repeated."""
+    texts, tokens = feeds["input_ids"].shape
+    if tokens > length:
+        raise UsageError(f"this bundle reads texts of at most {length} tokens, not {tokens}")
+    padding = ((0, -texts % rows), (0, 0)), ((0, 0), (0, length - tokens))
+    padded = {
+        name: np.pad(np.pad(feeds[name], padding[0], mode="edge"), padding[1])
+        for name in ("input_ids", "attention_mask")
+    }
+    for first in range(0, texts, rows):
+        yield {name: values[first : first + rows] for name, values in padded.items()}
 
 
 def _program(path: Path) -> Runner:

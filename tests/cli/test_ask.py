@@ -159,12 +159,19 @@ def test_an_answerer_becomes_a_bundle_that_is_asked_the_same(
     assert found["score"] == pytest.approx(expected["score"], rel=1e-3)
 
 
-def test_core_ml_takes_captioners_only(run: Run, answerer: Path, tmp_path: Path) -> None:
+def test_an_answerer_becomes_a_core_ml_bundle_of_fixed_sizes(
+    run: Run, answerer: Path, picture: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("coremltools")
-    code, _, err = run("export", answerer, "--target", "coreml", "-o", tmp_path / "bundle")
-    assert code == 3
-    assert "BlipForQuestionAnswering" in err
-    assert not (tmp_path / "bundle").exists()
+    bundle, exact = tmp_path / "bundle", ("--precision", "fp32", "--set", "text_length=20")
+    code, _, err = run("export", answerer, "--target", "coreml", "-o", bundle, *exact)
+    assert code == 0 and err.splitlines()[-1].startswith(f"next: blip-edge vqa {bundle}")
+    for question in ("what colour is it?", "where?"):  # padded, each by another number of tokens
+        (expected,) = json.loads(run("vqa", answerer, picture, question, "--json")[1])
+        (found,) = json.loads(run("vqa", bundle, picture, question, "--json")[1])
+        assert found["answer"] == expected["answer"]
+        assert found["score"] == pytest.approx(expected["score"], rel=1e-3)
+    assert run("verify", bundle)[0] == 0
 
 
 def test_several_captions_are_drawn_by_a_seed(run: Run, model: Path, picture: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from blip_edge import load
 from blip_edge.exporters import verify
 from blip_edge.exporters.asked import examples, pictures
-from blip_edge.exporters.recipe import ExportTarget
+from blip_edge.exporters.recipe import ExportRecipe, ExportTarget
 from blip_edge.exporters.stage import export
 from blip_edge.models.config import Architecture
 from blip_edge.runtime.edge_model import EdgeModel
@@ -30,9 +30,10 @@ TASKS: dict[str, Architecture] = {
 QUESTIONS = ["is there a red circle?", "what is above the small yellow star of a table", "where?"]
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino"])
+@pytest.fixture(scope="module", params=["onnx", "openvino", "coreml"])
 def target(request: pytest.FixtureRequest) -> ExportTarget:
-    pytest.importorskip({"onnx": "onnxruntime"}.get(request.param, request.param))
+    packages = {"onnx": "onnxruntime", "coreml": "coremltools"}
+    pytest.importorskip(packages.get(request.param, request.param))
     pytest.importorskip("onnxscript")
     name: ExportTarget = request.param
     return name
@@ -59,7 +60,8 @@ def pair(
 
     def pair_of(task: str) -> tuple[EdgeModel, EdgeModel, Path]:
         if task not in made:
-            made[task] = export(models(task), root / task, target=target)
+            recipe = ExportRecipe(precision="fp32", rows=3)
+            made[task] = export(models(task), root / task, target=target, recipe=recipe)
         return open_model(models(task)), load(made[task]), made[task]
 
     return pair_of

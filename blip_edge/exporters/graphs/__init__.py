@@ -7,7 +7,7 @@ from what it was trained for.
 
 from blip_edge.exporters.graphs.decoder import DecoderGraph
 from blip_edge.exporters.graphs.graph import Graph, cache_layers
-from blip_edge.exporters.graphs.static import StaticDecoderGraph
+from blip_edge.exporters.graphs.static import StaticDecoderGraph, StaticQuestionGraph, fixed
 from blip_edge.exporters.graphs.texts import MatchGraph, QuestionGraph, ReasonGraph, TextGraph
 from blip_edge.exporters.graphs.vision import VisionGraph
 from blip_edge.models.blip import Blip
@@ -19,9 +19,11 @@ __all__ = [
     "QuestionGraph",
     "ReasonGraph",
     "StaticDecoderGraph",
+    "StaticQuestionGraph",
     "TextGraph",
     "VisionGraph",
     "cache_layers",
+    "fixed",
     "graphs_of",
 ]
 

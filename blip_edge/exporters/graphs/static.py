@@ -1,9 +1,9 @@
-"""The decoder with every size fixed, as Core ML's Neural Engine wants it."""
+"""Graphs with every size fixed, as Core ML's Neural Engine wants them."""
 
-# R rows = B x beams · N tokens that cross-attention reads · V vocabulary · H heads
-# K width of a head · C length of the cache
+# R rows = B x beams · T text tokens, padding included · N tokens that cross-attention reads
+# V vocabulary · H heads · K width of a head · C length of the cache
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,32 +17,62 @@ from blip_edge.exporters.graphs.graph import (
     paired,
     projections,
 )
-from blip_edge.models.attention import MASKED, Cross
+from blip_edge.exporters.graphs.texts import QuestionGraph
+from blip_edge.models.attention import MASKED, Cross, padding_mask
 from blip_edge.models.blip import Blip
 from blip_edge.runtime.manifest import LayerCache, Port
 
-__all__ = ["StaticDecoderGraph"]
+__all__ = ["StaticDecoderGraph", "StaticQuestionGraph", "fixed"]
+
+
+def fixed(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """`graph`, its free sizes of these names bound from now on."""
+    for ports in (graph.inputs, graph.outputs):
+        for name, port in ports.items():
+            shape = tuple(sizes.get(s, s) if isinstance(s, str) else s for s in port.shape)
+            ports[name] = Port(shape, port.dtype)
+    return graph
+
+
+class StaticQuestionGraph(QuestionGraph):
+    """A question that is padded to T tokens, and the mask that its answer's decoder needs then."""
+
+    def __init__(self, blip: Blip, *, length: int) -> None:
+        super().__init__(blip)
+        self.outputs["question_mask"] = _mask_port("T")
+        fixed(self, {"T": length})
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *cross: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What `QuestionGraph` gives, and the additive question_mask (1, 1, 1, T)."""
+        read = super().forward(input_ids, attention_mask, *cross)
+        return (*read, padding_mask(attention_mask))
 
 
 class StaticDecoderGraph(Graph):
-    """One step of one token with every size fixed, as Core ML's Neural Engine wants it.
+    """One step of one token.
 
     The cache has C places from the beginning. The new token is written to place `position` by a
-    one-hot product, because a write to a place known at run time is not available there.
+    one-hot product, because a write to a place known at run time is not available there. Questions
+    that it reads are padded to `question` tokens, and come with a mask.
     """
 
     name = "decoder"
 
-    def __init__(self, blip: Blip, *, rows: int, length: int) -> None:
+    def __init__(self, blip: Blip, *, rows: int, length: int, question: int) -> None:
         super().__init__(blip, ["text_decoder"], [blip.decoder], projections(blip.decoder.bert))
         layers = cache_layers(blip)
         self.rows, self.length = rows, length
+        captions = blip.config.captions
+        tokens = blip.config.vision_config.num_tokens if captions else question
         self.inputs = {
             "input_ids": Port((rows, 1), "int32"),
             "position": Port((1,), "int32"),
             "beam_idx": Port((rows,), "int32"),
             **_past_ports("past", layers, rows, length),
-            **cross_ports(blip.config.text_config, "cross", blip.config.vision_config.num_tokens),
+            **cross_ports(blip.config.text_config, "cross", tokens),
+            **({} if captions else {"cross_mask": _mask_port(tokens)}),
         }
         self.outputs = {
             "logits": Port((rows, blip.config.text_config.vocab_size), "float32"),
@@ -58,9 +88,11 @@ class StaticDecoderGraph(Graph):
             input_ids: (R, 1) the token to append.
             position: (1,) its place.
             beam_idx: (R,) the row of the past that each row continues.
-            caches: as in `DecoderGraph`; places from `position` on are not looked at.
+            caches: as in `DecoderGraph`, places from `position` on are not looked at; then
+                cross_mask (1, 1, 1, N), additive, where questions are read.
         """
-        pairs = paired(caches)
+        mask_at = len(caches) // 4 * 4
+        pairs, cross_mask = paired(caches[:mask_at]), (*caches[mask_at:], None)[0]
         past, cross = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
         bert = self.decoder.bert
         table = bert.embeddings
@@ -81,9 +113,13 @@ class StaticDecoderGraph(Graph):
             present += [key, value]
             scores = (q * attention.head_width**-0.5) @ key.transpose(2, 3) + mask  # (R, H, 1, C)
             y = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-            x = layer.crossattention(attention.output(y, x), Cross(*pair))
+            x = layer.crossattention(attention.output(y, x), Cross(*pair, cross_mask))
             x = layer.output(F.gelu(layer.intermediate.dense(x)), x)
         return (self.decoder.logits(x[:, -1]), *present)
+
+
+def _mask_port(tokens: int | str) -> Port:
+    return Port((1, 1, 1, tokens), "float32")
 
 
 def _past_ports(prefix: str, layers: list[LayerCache], rows: int, length: int) -> dict[str, Port]:
