@@ -1,26 +1,21 @@
 """The verbs that ask a model or a bundle: caption, vqa, match, reason."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blip_edge.cli import options
-from blip_edge.cli.output import Output, complain, table
+from blip_edge.cli.output import Output, table
+from blip_edge.cli.pictures import Pictures
 from blip_edge.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from blip_edge.runtime.captioning import Search
 
 __all__ = ["app"]
 
 app = typer.Typer()
-
-# A model folder captions several pictures at once; more of them would only use more memory.
-_BATCH = 16
 
 _Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A bundle (needs no torch) or a model folder.")
@@ -40,13 +35,16 @@ _MaxLength = Annotated[
     rich_help_panel="Use",
     epilog=options.examples(
         "blip-edge caption runs/quickstart/onnx cat.jpg dog.jpg",
-        "blip-edge caption runs/quickstart/onnx photos/*.jpg --beams 1 --json",
+        "blip-edge caption runs/quickstart/onnx photos --beams 1 > captions.tsv",
         "blip-edge caption runs/quickstart/onnx cat.jpg --sample --captions 5 --seed 7",
     ),
 )
 def caption(
     model: _Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Picture files, and folders of them."),
+    ],
     beams: options.Beams = None,
     captions: Annotated[
         int, typer.Option("--captions", metavar="N", min=1, help="Captions of each picture.")
@@ -80,15 +78,26 @@ def caption(
         float | None,
         typer.Option("--temperature", metavar="T", help="With --sample: below 1 dares less."),
     ] = None,
+    max_bad: Annotated[
+        float,
+        typer.Option(
+            "--max-bad",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Of the pictures in folders, how many may be unreadable.",
+        ),
+    ] = 0.01,
     threads: options.Threads = None,
     seed: options.Seed = 0,
     force: options.UnusedForce = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say what pictures show: the path, a tab and the caption, one line a caption.
+    """Say what pictures show: the path, a tab and the caption, one line a caption, as they come.
 
-    A picture that cannot be read is named on stderr and left out; the exit code is then 3.
+    A picture that cannot be read is left out and named on stderr. The exit code is 3 if it was
+    asked for by its name, or if it is one too many of those in folders.
     """
     how: Search = {
         "beams": beams,
@@ -105,36 +114,17 @@ def caption(
         from blip_edge import load
 
         captioner = load(model, threads=threads)
-        rows: list[dict[str, Any]] = []
-        read = 0
-        for group in _groups(images, min(captioner.engine.max_images, _BATCH)):
-            pictures = list(_opened(group))
-            read += len(pictures)
-            found = captioner.captions(
-                [picture for _, picture in pictures], captions, seed=seed, **how
-            )
-            for (path, _), said in zip(pictures, found, strict=True):
+        pictures = Pictures(images, max_bad=max_bad)
+        found = captioner.captions_of(
+            pictures.paths, captions, seed=seed, skip=pictures.skip, **how
+        )
+        with out.rows() as row:
+            for path, said in pictures.tracked(found, out.progress):
                 for one in said:
-                    rows.append({"image": str(path), "caption": one.text, "score": one.score})
-                    out.line(f"{path}\t{one.text}")
-        out.result(rows)
-        if read < len(images):
+                    facts = {"image": str(path), "caption": one.text, "score": one.score}
+                    row(facts, f"{path}\t{one.text}")
+        if pictures.report():
             raise typer.Exit(ArtifactError.exit_code)
-
-
-def _groups(images: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    for first in range(0, len(images), size):
-        yield images[first : first + size]
-
-
-def _opened(paths: Sequence[Path]) -> Iterator[tuple[Path, "Image"]]:
-    from blip_edge.preprocess import open_image
-
-    for path in paths:
-        try:
-            yield path, open_image(path)
-        except ArtifactError as error:
-            complain(f"error: {error}")
 
 
 @app.command(

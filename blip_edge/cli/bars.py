@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from blip_edge.progress import Progress
 
@@ -12,15 +12,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["listen"]
+__all__ = ["Listener", "listen"]
 
 T = TypeVar("T")
 # A log of a long run should have some lines an hour, not one for each step.
 _SECONDS_BETWEEN_LINES = 15.0
 
 
+class Listener(Progress, Protocol):
+    """A progress that shares its terminal."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Nothing is shown inside, so that another may write to the same terminal."""
+        ...
+
+
 @contextmanager
-def listen() -> Iterator[Progress]:
+def listen() -> Iterator[Listener]:
     """A progress for whatever stderr is; a bar that still runs at the end is taken away."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -67,6 +75,20 @@ class _Bars:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        if self._live is None:
+            yield
+            return
+        bars = self._live.live
+        bars.transient = True
+        bars.stop()
+        try:
+            yield
+        finally:
+            bars.transient = False
+            bars.start(refresh=True)
 
     def stop(self) -> None:
         if self._live is not None:
@@ -128,6 +150,9 @@ class _Lines:
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def _running(description: str, done: int, length: int | None, seconds: float) -> str:

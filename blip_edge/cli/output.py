@@ -11,9 +11,16 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+)
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Self
 
 from blip_edge.progress import SILENT, Progress
@@ -33,12 +40,15 @@ class Output:
         self._stdout = sys.stdout
         self._stack = ExitStack()
         self.progress: Progress = SILENT
+        self._aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __enter__(self) -> Self:
         if self._talks:
             from blip_edge.cli.bars import listen
 
-            self.progress = self._stack.enter_context(listen())
+            self.progress = listener = self._stack.enter_context(listen())
+            if self._stdout.isatty():
+                self._aside = listener.aside
             self._stack.enter_context(redirect_stdout(sys.stderr))
         else:
             nowhere = self._stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
@@ -51,7 +61,34 @@ class Output:
     def line(self, text: str) -> None:
         """One line of result, at once; nothing with --json."""
         if not self.json:
-            print(text, file=self._stdout, flush=True)
+            with self._aside():
+                print(text, file=self._stdout, flush=True)
+
+    @contextmanager
+    def rows(self) -> Iterator[Callable[[Any, str], None]]:
+        """For results that come one after the other: call with each one, and its line of text.
+
+        With --json they are the elements of one array, which is closed however the block ends; it
+        stays away if the block fails before the first.
+        """
+        count = 0
+
+        def row(value: Any, text: str) -> None:
+            nonlocal count
+            self.line(text)
+            if self.json:
+                element = indent(json.dumps(plain(value), indent=2, ensure_ascii=False), "  ")
+                start = ",\n" if count else "[\n"
+                print(f"{start}{element}", end="", file=self._stdout, flush=True)
+            count += 1
+
+        try:
+            yield row
+            if self.json and not count:
+                print("[]", file=self._stdout)
+        finally:
+            if self.json and count:
+                print("\n]", file=self._stdout)
 
     def result(self, value: Any, text: str | None = None) -> None:
         """The result: `value` with --json, else `text`, or nothing if `line` printed it already."""

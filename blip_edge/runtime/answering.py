@@ -112,7 +112,7 @@ class Answering(Loaded):
         if answers is not None:
             self.require("vqa")
             ranked = [
-                self._rank(self.encode([one]), asked, answers, k=k, legacy=legacy)
+                self._rank(one, asked, answers, k=k, legacy=legacy)
                 for one, asked in zip(images, questions, strict=True)
             ]
             return ranked if isinstance(image, list) else ranked[0]
@@ -120,8 +120,9 @@ class Answering(Loaded):
         self.check_limits(generation)
         generated: list[Answer] = []
         for some in alike(images, self._answerer.max_images):
-            seen = self.encode(images[some])
-            generated += self._generate(seen, questions[some], generation, legacy=legacy)
+            with self.turn:
+                seen = self.encode(images[some])
+                generated += self._generate(seen, questions[some], generation, legacy=legacy)
         return generated if isinstance(image, list) else generated[0]
 
     def answer_each(
@@ -135,12 +136,13 @@ class Answering(Loaded):
         """
         engine, generation = self._answerer, overridden(self.generation, how)
         self.check_limits(generation)
-        seen = self.encode([image])
-        return [
-            answer
-            for some in groups(questions, engine.max_images)
-            for answer in self._generate(seen, some, generation, legacy=False)
-        ]
+        with self.turn:
+            seen = self.encode([image])
+            return [
+                answer
+                for some in groups(questions, engine.max_images)
+                for answer in self._generate(seen, some, generation, legacy=False)
+            ]
 
     def _generate(
         self, seen: Any, questions: Sequence[str], generation: Generation, *, legacy: bool
@@ -155,18 +157,20 @@ class Answering(Loaded):
         ]
 
     def _rank(
-        self, seen: Any, question: str, answers: Sequence[str], *, k: int, legacy: bool
+        self, image: Visual, question: str, answers: Sequence[str], *, k: int, legacy: bool
     ) -> list[Answer]:
         engine = self._answerer
-        asked = engine.ask(seen, *self._question_ids([question]))
-        ranked = rank(
-            lambda rows: engine.start(asked, rows),
-            [self.tokenizer.answer_ids(answer) for answer in answers],
-            self.generation,
-            k=k,
-            max_rows=engine.max_rows if isinstance(engine, Limited) else None,
-            label_smoothing=_LEGACY_SMOOTHING if legacy else 0.0,
-        )
+        candidates = [self.tokenizer.answer_ids(answer) for answer in answers]
+        with self.turn:
+            asked = engine.ask(self.encode([image]), *self._question_ids([question]))
+            ranked = rank(
+                lambda rows: engine.start(asked, rows),
+                candidates,
+                self.generation,
+                k=k,
+                max_rows=engine.max_rows if isinstance(engine, Limited) else None,
+                label_smoothing=_LEGACY_SMOOTHING if legacy else 0.0,
+            )
         return [Answer(answers[one.index], one.probability) for one in ranked]
 
     def _question_ids(self, questions: Sequence[str]) -> tuple[I32, I32]:

@@ -1,22 +1,28 @@
 """Captions: pixels through an engine and a search, and back to words."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypedDict, TypeVar, Unpack, cast, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
+from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.runtime.decoding import OnToken, search
 from blip_edge.runtime.engine import F32, I32, Captioner
 from blip_edge.runtime.hypothesis import Hypothesis
 from blip_edge.runtime.loaded import Loaded, Picture, groups, picture_list
+from blip_edge.runtime.picture_folder import read_ahead
 from blip_edge.runtime.results import Caption
 
 __all__ = ["Captioning", "Search", "overridden"]
 
 # The nucleus that BLIP draws captions from (paper, section 4.3).
 _TOP_P = 0.9
+# Pictures of a stream that are captioned at once, where the engine takes several; more of them
+# would only use more memory.
+_BATCH = 16
 
 _P = TypeVar("_P", bound=Picture)
 
@@ -124,6 +130,79 @@ class Captioning(Loaded):
         found = self._captions(picture_list(image), generation, seed, None)
         return found if isinstance(image, list) else found[0]
 
+    def captions_of(
+        self,
+        images: Iterable[_P],
+        count: int = 1,
+        *,
+        seed: int = 0,
+        skip: Callable[[_P, ArtifactError], None] | None = None,
+        **how: Unpack[Search],
+    ) -> Iterator[tuple[_P, list[Caption]]]:
+        """`captions` of however many pictures there are, each as soon as it has its turn.
+
+            for path, (best, *_) in model.captions_of(Path("photos").rglob("*.jpg")):
+
+        Pictures are read just ahead, in a thread of their own, and nothing is kept: memory does not
+        grow with their number.
+
+        Args:
+            images: paths or PIL pictures; are taken as they are needed.
+            count: captions of each.
+            seed: with `sample`, another one gives other words.
+            skip: is told of a picture that cannot be read, and it is left out; without `skip` it
+                ends the work.
+            how: beams, min_length, max_length, …; see `Search`.
+
+        Returns:
+            An iterator over pictures, in their order, and their captions, best first.
+
+        Raises:
+            UsageError: settings that do not make sense or that the engine cannot hold.
+            ArtifactError: a model that does not caption; from the iterator: a picture that cannot
+                be read.
+        """
+        generation = overridden(self.generation, how, count)
+        self.check_limits(generation)
+        size = min(_BATCH, self.captioner.max_images)
+        return self._streamed(images, size, generation, seed, skip)
+
+    def _streamed(
+        self,
+        images: Iterable[_P],
+        size: int,
+        generation: Generation,
+        seed: int,
+        skip: Callable[[_P, ArtifactError], None] | None,
+    ) -> Iterator[tuple[_P, list[Caption]]]:
+        group: list[tuple[_P, NDArray[np.uint8]]] = []
+        for image, seen in read_ahead(self._pixels, images, size):
+            if not isinstance(seen, ArtifactError):
+                group.append((image, seen))
+            elif skip is None:
+                raise seen
+            else:
+                skip(image, seen)
+            if len(group) == size:
+                yield from self._said(group, generation, seed)
+                group = []
+        if group:
+            yield from self._said(group, generation, seed)
+
+    def _pixels(self, image: Picture) -> NDArray[np.uint8] | ArtifactError:
+        """(S, S, 3) bytes: what is waiting takes little memory, however large the picture was."""
+        try:
+            return self.preprocess.to_uint8(image)
+        except ArtifactError as error:
+            return error
+
+    def _said(
+        self, group: list[tuple[_P, NDArray[np.uint8]]], generation: Generation, seed: int
+    ) -> Iterator[tuple[_P, list[Caption]]]:
+        pixels = self.preprocess.normalise(np.stack([seen for _, seen in group]))
+        found = self._drawn(pixels, generation, seed, None)
+        return zip([image for image, _ in group], found, strict=True)
+
     def caption_pixels(
         self, pixel_values: F32, generation: Generation | None = None
     ) -> list[Caption]:
@@ -157,14 +236,15 @@ class Captioning(Loaded):
         captions: list[list[Caption]] = []
         for first in range(0, len(pixel_values), engine.max_images):
             pixels = pixel_values[first : first + engine.max_images]
-            session = engine.start(engine.encode(pixels), len(pixels) * generation.rows)
-            found = search(
-                session,
-                np.repeat(prompt[None], len(pixels), axis=0),
-                generation,
-                generators=list(_generators(pixels, seed)) if generation.do_sample else None,
-                on_token=_counted_from(first, on_token),
-            )
+            with self.turn:
+                session = engine.start(engine.encode(pixels), len(pixels) * generation.rows)
+                found = search(
+                    session,
+                    np.repeat(prompt[None], len(pixels), axis=0),
+                    generation,
+                    generators=list(_generators(pixels, seed)) if generation.do_sample else None,
+                    on_token=_counted_from(first, on_token),
+                )
             captions += [[self._caption(one, len(prompt)) for one in each] for each in found]
         return captions
 

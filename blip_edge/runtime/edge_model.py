@@ -11,6 +11,7 @@ __all__ = ["EdgeModel"]
 class EdgeModel(Captioning, Answering, Matching, Reasoning):
     """A model folder or a bundle, opened.
 
-    What it was not trained for raises an ArtifactError that says what it was trained for. One model
-    serves one thread at a time: its engine's buffers are reused.
+    What it was not trained for raises an ArtifactError that says what it was trained for. Any
+    number of threads may ask it; they take turns, picture by picture or batch by batch. Models that
+    were loaded separately do not wait for each other.
     """

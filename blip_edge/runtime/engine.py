@@ -80,7 +80,8 @@ class Captioner(Engine, Protocol):
         """Begin a search of R = `rows` rows, a multiple of B; row r sees image r // (R // B).
 
         `cross` is what `encode` gave, or `ask` if the decoder reads questions, any number of times.
-        An engine serves one search at a time: sessions that were started before may not go on.
+        An engine serves one search at a time: sessions that were started before may not go on. That
+        they do not is up to whoever asks; a loaded model takes care of it.
         """
         ...
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -39,7 +40,11 @@ _ABILITIES: dict[Task, str] = {
 
 
 class Loaded:
-    """An engine with the tokenizer, the preprocessing and the settings it was trained with."""
+    """An engine with the tokenizer, the preprocessing and the settings it was trained with.
+
+    Several threads may ask one model. An engine serves one at a time, because it uses its buffers
+    again: whoever asks holds `turn` from encoding pictures to the last number that is read of them.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,8 @@ class Loaded:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.generation = generation
+        # The same thread may enter twice: what asks about one thing may be part of a larger one.
+        self.turn = RLock()
 
     def require(self, task: Task) -> Engine:
         """The engine, if it was made for `task`.
@@ -66,6 +73,8 @@ class Loaded:
 
     def encode(self, images: Sequence[Visual]) -> Any:
         """What texts read of pictures, or of clips that are `alike`; see `Engine.encode`.
+
+        Whoever calls this holds `turn` until it is no longer read.
 
         Raises:
             ArtifactError: one that cannot be read, or clips for an engine that sees pictures only.

@@ -74,9 +74,10 @@ class Matching(Loaded):
         self, image: Visual, texts: Sequence[str], embedded: F32, first: First
     ) -> list[Match]:
         engine = self._matcher
-        seen = self.encode([image])
-        cosines = embedded @ engine.embed_image(seen)[0]  # (R,)
-        itm = softmax(self._read_with(seen, texts, first))[:, 1]
+        with self.turn:
+            seen = self.encode([image])
+            cosines = embedded @ engine.embed_image(seen)[0]  # (R,)
+            itm = softmax(self._read_with(seen, texts, first))[:, 1]
         return [
             Match(text, float(cosine), float(share))
             for text, cosine, share in zip(texts, cosines, itm, strict=True)
@@ -88,7 +89,8 @@ class Matching(Loaded):
         Of a text the first `words` count.
         """
         self.require("retrieval")
-        return self._read_with(self.encode([image]), texts, "enc", words)
+        with self.turn:
+            return self._read_with(self.encode([image]), texts, "enc", words)
 
     @property
     def dialog_length(self) -> int:
@@ -102,11 +104,13 @@ class Matching(Loaded):
         """
         engine = self._matcher
         said = self._encoded([clean_caption(caption, _CAPTION)], _CAPTION, "cls")
-        seen = engine.with_caption(engine.encode(self.preprocess([image])), *said)
-        logits = [
-            engine.match(seen, *self._encoded(some, self.dialog_length, "enc"))
-            for some in groups(texts, _CHUNK)
-        ]
+        pixels = self.preprocess([image])
+        with self.turn:
+            seen = engine.with_caption(engine.encode(pixels), *said)
+            logits = [
+                engine.match(seen, *self._encoded(some, self.dialog_length, "enc"))
+                for some in groups(texts, _CHUNK)
+            ]
         return softmax(np.concatenate(logits))[:, 1]
 
     def _encoded(self, texts: Sequence[str], length: int, first: First) -> tuple[I32, I32]:
@@ -126,12 +130,11 @@ class Matching(Loaded):
         engine, images = self._matcher, visual_list(image)
         if not images:
             raise UsageError("there are no pictures to embed")
-        vectors = np.concatenate(
-            [
-                engine.embed_image(self.encode(images[some]))
-                for some in alike(images, engine.max_images)
-            ]
-        )
+        parts: list[F32] = []
+        for some in alike(images, engine.max_images):
+            with self.turn:
+                parts.append(engine.embed_image(self.encode(images[some])))
+        vectors = np.concatenate(parts)
         return vectors if isinstance(image, list) else vectors[0]
 
     def embed_text(self, text: str | list[str], *, words: int = _WORDS) -> F32:
@@ -141,12 +144,11 @@ class Matching(Loaded):
         """
         if text == []:
             raise UsageError("there are no texts to compare")
-        vectors = np.concatenate(
-            [
-                self._matcher.embed_text(*self._encoded(cleaned, _LENGTH, "cls"))
-                for cleaned in _cleaned(text_list(text), words)
-            ]
-        )
+        parts: list[F32] = []
+        for cleaned in _cleaned(text_list(text), words):
+            with self.turn:
+                parts.append(self._matcher.embed_text(*self._encoded(cleaned, _LENGTH, "cls")))
+        vectors = np.concatenate(parts)
         return vectors if isinstance(text, list) else vectors[0]
 
 

@@ -27,10 +27,10 @@ from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.load import load
+from blip_edge.runtime.picture_folder import pictures_below
 
 __all__ = ["PictureIndex", "SearchHit", "index_pictures"]
 
-_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _BATCH = 32
 # Beyond this many vectors a library that is made for it is worth its installation.
 _MOST_BY_NUMPY = 100_000
@@ -73,7 +73,7 @@ def index_pictures(
         ArtifactError: no pictures, too many unreadable ones, or a model that does not compare.
     """
     model, pictures = Path(model), Path(pictures)
-    names = _pictures(pictures)
+    names = pictures_below(pictures)
     with writing(output, force=force) as draft:
         opened = load(model, threads=threads)
         opened.require("retrieval")
@@ -174,20 +174,6 @@ def _nearest(vectors: NDArray[np.float16], text: F32, k: int) -> tuple[NDArray[n
     every: F32 = vectors.astype(np.float32) @ text
     best = np.argsort(-every, kind="stable")[:k]
     return best, every[best]
-
-
-def _pictures(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder} is not a folder of pictures")
-    names = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _ENDINGS and path.is_file()
-    ]
-    shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    if not shown:
-        raise ArtifactError(f"{folder} holds no pictures ({', '.join(_ENDINGS)})")
-    return shown
 
 
 def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -78,6 +78,8 @@ class Reasoning(Loaded):
             lefts, rights, sentences = zip(*group, strict=True)
             cleaned = [clean_caption(sentence, _WORDS) for sentence in sentences]
             ids, mask = self.tokenizer.encode(cleaned, max_length=engine.max_tokens, first="enc")
-            seen = engine.encode(self.preprocess([*lefts, *rights]))
-            for share in softmax(engine.reason(seen, ids, mask)):
+            pixels = self.preprocess([*lefts, *rights])
+            with self.turn:
+                logits = engine.reason(engine.encode(pixels), ids, mask)
+            for share in softmax(logits):
                 yield Reason("True" if share.argmax() else "False", float(share.max()))
