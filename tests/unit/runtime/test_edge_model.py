@@ -76,15 +76,29 @@ def test_a_bundle_for_other_tasks_or_words_is_refused(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = "numpy torch transformers onnxruntime openvino coremltools scipy"
+    engines = "torch transformers onnxruntime openvino coremltools scipy PIL.JpegImagePlugin"
+    heavy = f"numpy PIL tokenizers {engines}"
     code = (
         "import sys, blip_edge; assert blip_edge.__version__; heavy = sys.argv[1].split();"
         "print([m for m in heavy if m in sys.modules]);"
-        "blip_edge.load; print([m for m in heavy[1:] if m in sys.modules]);"
+        "blip_edge.load; print([m for m in heavy if m in sys.modules]);"
         "import blip_edge.runtime.onnx, blip_edge.runtime.openvino, blip_edge.runtime.coreml;"
-        "print([m for m in heavy[1:] if m in sys.modules])"
+        "print([m for m in sys.argv[2].split() if m in sys.modules])"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, heavy], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, heavy, engines], capture_output=True, text=True, check=True
     )
     assert run.stdout.split("\n")[:3] == ["[]", "[]", "[]"]
+
+
+def test_an_open_bundle_has_imported_its_own_engine_alone(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    write_onnx(tmp_path)
+    toy.write_bundle(tmp_path, "onnx", {n: f"{n}.onnx" for n in ("vision", "decoder")})
+    others = "torch transformers openvino coremltools scipy onnx pandas PIL.JpegImagePlugin"
+    code = (
+        "import sys; from blip_edge import load; load(sys.argv[1]);"
+        "print([m for m in sys.argv[2].split() if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), others]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,5 +1,6 @@
 """ONNX Runtime and OpenVINO give what the formula gives, through a whole bundle."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_a_bundle_captions_as_the_formula_does(
     scores = [caption.score for caption in wanted]
     assert [caption.score for caption in found] == pytest.approx(scores, abs=TOLERANCE)
     assert len({caption.text for caption in found}) > 2  # or any decoder would do
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_threads_that_ask_one_bundle_get_what_one_thread_gets(
+    bundles: dict[str, Path], target: str
+) -> None:
+    model, asked = load(bundles[target], threads=1), [*pictures(), *pictures()] * 6
+    expected = [one.token_ids for one in model.caption(asked, beams=3)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: model.caption(one, beams=3).token_ids, asked))
+    assert found == expected
 
 
 @pytest.mark.parametrize("target", TARGETS)
