@@ -23,6 +23,7 @@ _TARGETS = {
     "onnx": (("onnxruntime",), ("torch", "onnx", "onnxscript"), "onnx"),
     "openvino": (("openvino",), ("torch", "onnx", "onnxscript", "openvino"), "openvino"),
     "coreml": (("coremltools",), ("torch", "coremltools"), "coreml"),
+    "executorch": (("torch", "executorch"), ("torch", "executorch"), "executorch"),
     "huggingface": (("transformers",), ("torch", "transformers"), "train"),
 }
 

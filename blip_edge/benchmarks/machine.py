@@ -26,6 +26,7 @@ __all__ = ["Machine", "Peaks", "cores", "installed", "machine", "peaks"]
 _PACKAGES = (
     "blip-edge",
     "coremltools",
+    "executorch",
     "neural-compressor",
     "nncf",
     "numpy",

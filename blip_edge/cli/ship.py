@@ -23,7 +23,7 @@ app = typer.Typer()
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")],
     target: Annotated[
-        Literal["onnx", "openvino", "coreml", "huggingface"],
+        Literal["onnx", "openvino", "coreml", "executorch", "huggingface"],
         typer.Option("--target", help="What will run it."),
     ],
     output: options.Output,

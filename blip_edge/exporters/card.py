@@ -9,6 +9,7 @@ _RUNTIMES = {
     "onnx": "ONNX Runtime (any platform; operator set and IR that its mobile and web builds read)",
     "openvino": "OpenVINO (Intel CPUs, GPUs and NPUs; Arm CPUs)",
     "coreml": "Core ML (iOS 17, macOS 14 and later)",
+    "executorch": "ExecuTorch with its XNNPACK backend (Android, iOS, embedded Linux, desktops)",
 }
 _ABILITIES = {
     "caption": "caption pictures",

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 __all__ = ["ExportRecipe", "ExportTarget", "Precision"]
 
-ExportTarget = Literal["onnx", "openvino", "coreml", "huggingface"]
+ExportTarget = Literal["onnx", "openvino", "coreml", "executorch", "huggingface"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_edge.errors import import_extra
+from blip_edge.exporters.pte import operators_of
 from blip_edge.runtime.engine import F32
+from blip_edge.runtime.executorch import ExecuTorchRunner
 from blip_edge.runtime.manifest import Graph, Target
 from blip_edge.runtime.mil import MilProgram
 
@@ -32,6 +34,7 @@ _ORT_INT8 = frozenset(
 )
 _ORT_FLOAT = frozenset({"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"})
 _OPENVINO_PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})
+_XNNPACK_PRODUCTS = frozenset({"XNNBatchMatrixMultiply", "XNNConv2d", "XNNFullyConnected"})
 _MIL_PRODUCTS = frozenset({"conv", "linear", "matmul"})
 
 
@@ -156,6 +159,19 @@ class _CoreML:
         return Operators.counted(kinds, int8, len(products) - int8)
 
 
+class _ExecuTorch:
+    def __init__(self, graph: Graph) -> None:
+        self._path = graph.path
+        self._runner = ExecuTorchRunner(graph)
+
+    def __call__(self, feeds: Feeds) -> dict[str, F32]:
+        return {name: tensor.numpy() for name, tensor in self._runner(feeds).items()}
+
+    def operators(self) -> Operators:
+        kinds = operators_of(self._path)
+        return Operators.counted(kinds, 0, sum(kind in _XNNPACK_PRODUCTS for kind in kinds))
+
+
 def _arguments(operation: Any) -> list[str]:
     return [a.name for value in operation.inputs.values() for a in value.arguments]
 
@@ -175,4 +191,5 @@ _RUNNING: dict[Target, Callable[[Graph], Running]] = {
     "onnx": _Onnx,
     "openvino": _OpenVino,
     "coreml": _CoreML,
+    "executorch": _ExecuTorch,
 }

@@ -22,6 +22,8 @@ from blip_edge.exporters.asked import Asked, examples
 from blip_edge.exporters.card import card
 from blip_edge.exporters.coreml_target import CoreMLTarget
 from blip_edge.exporters.dynamic_targets import OnnxTarget, OpenVinoTarget
+from blip_edge.exporters.executorch import BoundedDecoderGraph
+from blip_edge.exporters.executorch_target import ExecuTorchTarget
 from blip_edge.exporters.golden import write_golden
 from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, cache_layers
 from blip_edge.exporters.huggingface import export_huggingface
@@ -43,7 +45,9 @@ _TARGETS: dict[str, Maker] = {
     "onnx": OnnxTarget(),
     "openvino": OpenVinoTarget(),
     "coreml": CoreMLTarget(),
+    "executorch": ExecuTorchTarget(),
 }
+_LIMITED = (BoundedDecoderGraph, StaticDecoderGraph)
 
 
 def export(
@@ -123,22 +127,22 @@ def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Preci
     if target not in get_args(ExportTarget):
         known = ", ".join(get_args(ExportTarget))
         raise UsageError(f"there is no target {target!r}; there are {known}")
-    quantized = Quantization.is_in(model)
-    if recipe.precision == "auto":
-        return "int8" if quantized else _TARGETS[target].precisions[0]
-    if recipe.precision not in _TARGETS[target].precisions:
-        known = ", ".join(sorted(_TARGETS[target].precisions))
-        raise UsageError(f"{target} bundles are {known}, not {recipe.precision}")
-    if recipe.precision == "int8" and not quantized:
+    quantized, precisions = Quantization.is_in(model), _TARGETS[target].precisions
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "int8" if quantized else precisions[0]
+    if precision not in precisions:
+        raise UsageError(f"{target} bundles are {', '.join(sorted(precisions))}, not {precision}")
+    if precision == "int8" and not quantized:
         raise ArtifactError(
             f"{model} was not quantized (quantization.json); run `blip-edge quantize` first"
         )
-    return recipe.precision
+    return precision
 
 
 def _within(reference: Model, graphs: list[Graph]) -> Model:
     """`reference` with the search settings cut to what a static decoder holds."""
-    static = next((g for g in graphs if isinstance(g, StaticDecoderGraph)), None)
+    static = next((g for g in graphs if isinstance(g, _LIMITED)), None)
     if static is None:
         return reference
     generation = reference.generation
@@ -168,7 +172,7 @@ def _document(
     layers = cache_layers(reference.blip)
     tokenizer, generation = reference.tokenizer, reference.generation
     prompt = [generation.bos_token_id, *tokenizer.prompt_ids(generation.prompt)[1:]]
-    static = next((g for g in graphs if isinstance(g, StaticDecoderGraph)), None)
+    static = next((g for g in graphs if isinstance(g, _LIMITED)), None)
     return {
         "format_version": FORMAT_VERSION,
         "target": target,

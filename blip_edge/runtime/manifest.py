@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-Target = Literal["onnx", "openvino", "coreml"]
+Target = Literal["onnx", "openvino", "coreml", "executorch"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LayerCache:
 
 @dataclass(frozen=True)
 class StaticCache:
-    """The sizes that a static decoder was built for."""
+    """The sizes that a static decoder was built for, or that one may not go beyond."""
 
     rows: int
     length: int
@@ -74,7 +74,7 @@ class Cache:
 
     layers: tuple[LayerCache, ...]
     static: StaticCache | None
-    """None: rows and tokens are free."""
+    """None: rows and tokens are free without bounds."""
 
 
 @dataclass(frozen=True)
