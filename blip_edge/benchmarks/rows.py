@@ -18,6 +18,7 @@ from blip_edge.benchmarks.workers import Sample
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.runtime.manifest import read_manifest
+from blip_edge.runtime.sums import renew_sum
 
 __all__ = ["BundleFacts", "Timed", "bundle_facts", "make_record", "note_latency"]
 
@@ -122,6 +123,7 @@ def note_latency(folder: Path, record: Record) -> None:
     manifest = read_json(path)
     row = {key: value for key, value in record.items() if key != "samples"}
     write_json(path, manifest | {"latency": [*manifest.get("latency", []), row]})
+    renew_sum(Path(folder), _MANIFEST)
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:

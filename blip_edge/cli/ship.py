@@ -39,7 +39,8 @@ def export(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Pictures that the bundle carries to verify itself; drawn ones if not given.",
+            help="What the bundle must be as good on as the model, and a few pictures that it "
+            "carries to verify itself; drawn ones if not given.",
         ),
     ] = None,
     recipe: options.Recipe = None,

@@ -67,7 +67,9 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             *_parity(manifest["parity"]),
             "",
             *_agreement(manifest["agreement"]),
-            "`blip-edge verify` repeats the measurement on a device from the files in `golden/`.",
+            *_task_metrics(manifest["task_metrics"]),
+            "`blip-edge verify` repeats the measurement on a device from the files in `golden/`; "
+            "`sha256sum -c SHA256SUMS` says whether any file was changed.",
             "",
             *_notes(manifest.get("notes", [])),
             "## Source",
@@ -97,6 +99,14 @@ def _agreement(agreement: dict[str, dict[str, int]]) -> list[str]:
         f"Of {task}, {row['same']} of {row['compared']} results are torch's, word for word."
         for task, row in agreement.items()
         if task != "retrieval"  # there nothing is said
+    ]
+
+
+def _task_metrics(found: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"On {row['items']} items of {row['data']['name']}'s {row['split']}: {row['name']} "
+        f"{row['bundle']:.4g}, torch's {row['torch']:.4g}."
+        for row in found.values()
     ]
 
 

@@ -1,8 +1,10 @@
 """The gate of an export: a finished draft, run by the real engines, against torch.
 
-Each graph is compared output by output; then the engine is dictated words for as long as the model
-has positions, rows changing places in between; and finally both do what the model is for. A fault
-in a graph, in the way an engine keeps its cache, or in a runtime shows in one of the three.
+Each graph must give what it declares, and numbers; its outputs are compared one by one; then the
+engine is dictated words for as long as the model has positions, rows changing places in between;
+then both do what the model is for, on a few things and, with a data set, on so many that a metric
+can be taken. A fault in a graph, in the way an engine keeps its cache, or in a runtime shows in one
+of these, and the cheapest to understand comes first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,13 @@ from dataclasses import dataclass, field
 from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.feeds import Feeding
 from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.outputs import first_off, misdeclared, not_numbers
 from blip_edge.exporters.parity import Difference, Gate, compare, make_forcing
 from blip_edge.exporters.probes import PROBES, dictated
 from blip_edge.exporters.running import Operators, open_graph
+from blip_edge.exporters.task_metric import MetricGate, TaskMetric
 from blip_edge.models.folder import Model
+from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import Limited, Task
 from blip_edge.runtime.manifest import Manifest
@@ -33,6 +38,7 @@ class Measured:
     operators: dict[str, Operators] = field(default_factory=dict)
     agreement: dict[Task, tuple[int, int]] = field(default_factory=dict)
     """(how often both said the same, of how often) by task."""
+    metrics: dict[Task, TaskMetric] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -45,6 +51,8 @@ def measure(
     *,
     gate: Gate,
     tokens: int,
+    metric: MetricGate | None = None,
+    progress: Progress = SILENT,
 ) -> Measured:
     """Measure a draft bundle against `reference`, which computes in torch what it should.
 
@@ -56,18 +64,15 @@ def measure(
         asked: golden things to do, for every task of the bundle.
         gate: what differences may be.
         tokens: how many to dictate, at most.
+        metric: the last gate, for bundles that pass the others.
+        progress: who wants to know.
     """
     found, theirs = Measured(), edge_model(reference)
     first = next(iter(asked.values()))
     pixels = reference.preprocess(list(first[0].images))
-    feeding = Feeding(pixels, reference.tokenizer.vocab_size)
-    for graph in graphs:
-        feeds = feeding.of(graph)
-        expected = feeding.answered(graph, feeds)
-        running = open_graph(manifest.target, manifest.graph(graph.name))
-        actual = running(feeds)
-        found.parity[graph.name] = {n: compare(v, actual[n]) for n, v in expected.items()}
-        found.operators[graph.name] = running.operators()
+    _graphs(found, manifest, graphs, Feeding(pixels, reference.tokenizer.vocab_size))
+    if found.problems:
+        return found  # an engine would stumble over such graphs, and say less
     for task, some in asked.items():
         if "decoder" in found.parity:
             forced = forced_difference(bundle, theirs, some[0], tokens=tokens)
@@ -77,7 +82,30 @@ def measure(
     found.problems += _beyond(found.parity, gate)
     found.problems += _said_otherwise(found.agreement, exact=gate.max_abs_diff is not None)
     found.problems += _not_in_8_bits(found.operators, manifest)
+    if metric is not None and not found.problems:
+        for task in asked:
+            one = metric.measure(task, bundle, theirs, progress)
+            if one is not None:
+                found.metrics[task] = one
+                found.problems += metric.explain(task, one)
     return found
+
+
+def _graphs(found: Measured, manifest: Manifest, graphs: list[Graph], feeding: Feeding) -> None:
+    """Run each graph by itself; those that give no numbers of the declared form are problems."""
+    undeclared, unreal = [], []
+    for graph in graphs:
+        feeds = feeding.of(graph)
+        expected = feeding.answered(graph, feeds)
+        declared = manifest.graph(graph.name)
+        running = open_graph(manifest.target, declared)
+        actual = running(feeds)
+        undeclared += [f"{graph.name}: {what}" for what in misdeclared(declared, expected, actual)]
+        unreal += [f"{graph.name} {what}" for what in not_numbers(actual)]
+        if not undeclared and not unreal:
+            found.parity[graph.name] = {n: compare(v, actual[n]) for n, v in expected.items()}
+        found.operators[graph.name] = running.operators()
+    found.problems += undeclared + unreal
 
 
 def forced_difference(
@@ -129,12 +157,12 @@ def _arrays(
 
 
 def _beyond(parity: dict[str, dict[str, Difference]], gate: Gate) -> list[str]:
-    return [
-        f"{name} {output}: {gate.explain(difference)}"
-        for name, outputs in parity.items()
-        for output, difference in outputs.items()
-        if not gate.passes(difference)
-    ]
+    found = []
+    for name, outputs in parity.items():
+        off = {output: one for output, one in outputs.items() if not gate.passes(one)}
+        where = first_off(outputs, off)
+        found += [f"{name} {output}: {gate.explain(one)}{where}" for output, one in off.items()]
+    return found
 
 
 def _said_otherwise(agreement: dict[Task, tuple[int, int]], *, exact: bool) -> list[str]:

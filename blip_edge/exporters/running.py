@@ -63,7 +63,7 @@ class Running(Protocol):
     """A graph that is open."""
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
-        """Every output by name."""
+        """Every output by name, whether it was declared or not."""
         ...
 
     def operators(self) -> Operators:
@@ -92,7 +92,7 @@ class _Onnx:
         )
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
-        names = list(self._graph.outputs)
+        names = [port.name for port in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
     def operators(self) -> Operators:
@@ -119,7 +119,11 @@ class _OpenVino:
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
         result = self._model(dict(feeds))
-        return {name: np.array(result[name]) for name in self._graph.outputs}
+        return {self._name(port): np.array(result[port]) for port in self._model.outputs}
+
+    def _name(self, port: Any) -> str:
+        names = {str(name) for name in port.get_names()}  # one tensor may have several
+        return min(names & self._graph.outputs.keys() or names, default="without a name")
 
     def operators(self) -> Operators:
         kinds, int8, floats = [], 0, 0

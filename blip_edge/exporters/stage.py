@@ -17,6 +17,7 @@ from blip_edge.artifact import (
     write_provenance,
     writing,
 )
+from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
 from blip_edge.exporters.asked import Asked, examples
 from blip_edge.exporters.card import card
@@ -31,12 +32,14 @@ from blip_edge.exporters.measure import Measured, measure
 from blip_edge.exporters.parity import Gate
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
 from blip_edge.exporters.target import Maker
+from blip_edge.exporters.task_metric import MetricGate
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.quantized import Quantization
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
 from blip_edge.runtime.manifest import FORMAT_VERSION, Port, graph_sha256, read_manifest
+from blip_edge.runtime.sums import write_sums
 from blip_edge.training.engine import edge_model
 
 __all__ = ["export", "reference_model"]
@@ -68,8 +71,8 @@ def export(
         output: where the bundle will be.
         target: what will run it; "huggingface" writes a folder that `transformers` opens.
         recipe: precision, sizes and gates.
-        data: a data set whose test split becomes the golden files; when not given pictures are
-            drawn and texts made up.
+        data: a data set whose test split becomes the golden files, and on which the bundle must be
+            as good as torch; when not given pictures are drawn and texts made up.
         seed: of the drawn pictures.
         force: replace `output` if it is ours.
         progress: who wants to know.
@@ -103,11 +106,17 @@ def export(
             task: examples(task, data, recipe.golden, reference.tokenizer, seed=seed)
             for task in _TARGETS[target].tasks(reference)
         }
-        found = _measure(draft, reference, graphs, asked, recipe=recipe, precision=precision)
+        metric = _metric_gate(data, recipe)
+        found = _measure(
+            *(draft, reference, graphs, asked, metric, progress),
+            recipe=recipe,
+            precision=precision,
+        )
         _finish(draft, document, found, name=output.name)
         write_golden(draft, edge_model(reference), asked)
         told = {"target": target, "seed": seed, **asdict(recipe), "precision": precision}
         write_provenance(draft, _provenance(model, told, document, started))
+        write_sums(draft)
         if found.problems:
             more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
             raise ToleranceError(f"{found.problems[0]}{more}")
@@ -191,6 +200,7 @@ def _document(
             "static": static and {"rows": static.rows, "length": static.length},
         },
         "quality": _quality(quantization),
+        "task_metrics": {},
         "notes": _TARGETS[target].notes(precision),
         "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
         "latency": [],
@@ -257,11 +267,19 @@ def _sign(draft: Path, document: dict[str, Any]) -> None:
     write_json(draft / "manifest.json", document)
 
 
+def _metric_gate(data: Path | None, recipe: ExportRecipe) -> MetricGate | None:
+    if data is None or not recipe.gate_items:
+        return None
+    return MetricGate(Dataset.open(data), recipe.gate_items, recipe.metric_share)
+
+
 def _measure(
     draft: Path,
     reference: Model,
     graphs: list[Graph],
     asked: Mapping[Task, Sequence[Asked]],
+    metric: MetricGate | None,
+    progress: Progress,
     *,
     recipe: ExportRecipe,
     precision: Precision,
@@ -276,6 +294,8 @@ def _measure(
         asked,
         gate=Gate.of(precision, recipe),
         tokens=min(recipe.teacher_forced, positions),
+        metric=metric,
+        progress=progress,
     )
 
 
@@ -288,6 +308,7 @@ def _finish(draft: Path, document: dict[str, Any], found: Measured, *, name: str
         task: {"same": same, "compared": compared}
         for task, (same, compared) in found.agreement.items()
     }
+    document["task_metrics"] = {task: one.to_json() for task, one in found.metrics.items()}
     for graph, operators in found.operators.items():
         document["graphs"][graph]["ops"] = operators.to_json()
     write_json(draft / "manifest.json", document)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from blip_edge.artifact import inside, sha256_file
+from blip_edge.artifact import kind
 from blip_edge.errors import ArtifactError, ToleranceError, import_extra
 from blip_edge.exporters.golden import Golden, read_golden
 from blip_edge.exporters.parity import Gate, compare
@@ -24,6 +24,7 @@ from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
 from blip_edge.runtime.loaded import Picture
 from blip_edge.runtime.manifest import Manifest, read_manifest
+from blip_edge.runtime.sums import check_sums
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -72,9 +73,11 @@ def verify(
         ToleranceError: a check failed; every failed one is named.
     """
     bundle = Path(bundle)
-    manifest = read_manifest(bundle)
-    checks = []
-    for check in progress.track(_checks(manifest, against), "verify"):
+    if (what := kind(bundle)) != "bundle":
+        raise ArtifactError(f"{bundle} is a {what} folder; verify takes a bundle")
+    # First, so that nothing is believed of a manifest that was changed.
+    checks = [Check("checksums", True, f"{check_sums(bundle)} files unchanged")]
+    for check in progress.track(_checks(read_manifest(bundle), against), "verify"):
         progress.note(check.name)
         checks.append(check)
     failed = [check for check in checks if not check.passed]
@@ -85,7 +88,6 @@ def verify(
 
 
 def _checks(manifest: Manifest, against: Path | None) -> Iterator[Check]:
-    yield _files(manifest)
     model = load_bundle(manifest)
     gate = Gate.from_json(_field(manifest, "gate"))
     golden = read_golden(manifest.folder)
@@ -109,16 +111,6 @@ def _field(manifest: Manifest, name: str) -> Any:
         raise ArtifactError(
             f"{manifest.folder / 'manifest.json'}: the field {name!r} is missing; export again"
         ) from None
-
-
-def _files(manifest: Manifest) -> Check:
-    """The graphs' digests were compared when the manifest was read."""
-    files = _field(manifest, "files")
-    for name, digest in files.items():
-        path = inside(manifest.folder, name)
-        if not path.is_file() or sha256_file(path) != digest:
-            raise ArtifactError(f"{path} was changed after export: sha256 differs; export again")
-    return Check("checksums", True, f"{len(files) + len(manifest.graphs)} files unchanged")
 
 
 def _pixels(model: EdgeModel, entry: Golden) -> Iterator[Check]:
@@ -155,7 +147,7 @@ def _name(image: Picture) -> str:
 
 def _coverage(manifest: Manifest, name: str) -> Check:
     claimed = int(manifest.document["graphs"][name].get("int8_layers", 0))
-    counted = open_graph(manifest.target, manifest.graph(name)).operators()
+    counted = open_graph(manifest, name).operators()
     detail = f"{counted.int8} of {claimed} layers in 8 bits, {counted.float} products in float"
     return Check(f"int8 coverage of {name}", counted.int8 >= claimed, detail)
 

@@ -17,6 +17,7 @@ from blip_edge.errors import ArtifactError, MissingExtraError, ToleranceError, U
 from blip_edge.exporters import ExportRecipe, export, stage, verify
 from blip_edge.exporters.dynamic_targets import OnnxTarget
 from blip_edge.models import load_model
+from blip_edge.runtime.sums import write_sums
 
 Exported = Callable[..., Path]
 
@@ -161,6 +162,7 @@ def test_verify_fails_when_a_golden_logit_changes(bundle: Path) -> None:
     logits = np.load(path)
     logits[1, 5] += 3.0
     np.save(path, logits)
+    write_sums(bundle)
     with pytest.raises(ToleranceError, match=r"1 of \d+ checks failed: logits caption0_0\.png"):
         verify(bundle)
 
@@ -170,6 +172,7 @@ def test_verify_fails_when_a_picture_gives_other_pixels(bundle: Path) -> None:
     pixels = np.load(path)
     pixels[3, 3, 0] ^= 1
     np.save(path, pixels)
+    write_sums(bundle)
     found = r"pixels caption1_0\.png: largest difference 1 of 255"
     with pytest.raises(ToleranceError, match=found):
         verify(bundle)

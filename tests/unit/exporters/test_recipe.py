@@ -12,6 +12,8 @@ from blip_edge.recipe import as_toml, load
         ("rows=-1", "rows must not be negative"),
         ("golden=0", "golden must be at least 1"),
         ("teacher_forced=1", "teacher_forced must be at least 2"),
+        ("gate_items=-1", "gate_items must not be negative"),
+        ("metric_share=1.5", "metric_share must be over 0 and at most 1"),
         ("max_abs_diff=0.0", "max_abs_diff must be positive"),
         ("precision=int4", "precision"),
         ("presicion=int8", "did you mean 'precision'"),
