@@ -8,7 +8,7 @@ __all__ = ["card"]
 _RUNTIMES = {
     "onnx": "ONNX Runtime (any platform; operator set and IR that its mobile and web builds read)",
     "openvino": "OpenVINO (Intel CPUs, GPUs and NPUs; Arm CPUs)",
-    "coreml": "Core ML (iOS 17, macOS 14 and later)",
+    "coreml": "Core ML (iOS {ios}, macOS {macos} and later)",
     "executorch": "ExecuTorch with its XNNPACK backend (Android, iOS, embedded Linux, desktops)",
 }
 _ABILITIES = {
@@ -34,8 +34,8 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             f"# {name}",
             "",
             f"A BLIP to {' and '.join(_ABILITIES[task] for task in tasks)}, for "
-            f"{manifest['target']} in {manifest['precision']}. "
-            f"Runs on {_RUNTIMES[manifest['target']]}.",
+            f"{manifest['target']} in {manifest['precision']}{_palettes(manifest)}. "
+            f"Runs on {_runtime(manifest)}.",
             "",
             "```python",
             "from blip_edge import load",
@@ -80,6 +80,16 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _runtime(manifest: dict[str, Any]) -> str:
+    ios = manifest["ios"] or 0
+    return _RUNTIMES[manifest["target"]].format(ios=ios, macos=ios - 3)
+
+
+def _palettes(manifest: dict[str, Any]) -> str:
+    bits = manifest["palette_bits"]
+    return f", its weights looked up in palettes of {2**bits} values" if bits else ""
 
 
 def _search(manifest: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Graphs to Core ML programs (.mlpackage), for iOS 17 and macOS 14 on.
+"""Graphs to Core ML programs (.mlpackage), for iOS 17 and macOS 14 on, or one later.
 
 Shapes are fixed and masks finite, which is what the Neural Engine runs. Conversion works on Linux;
 Core ML itself does not, so that the result is read back and evaluated by `runtime.mil` there.
@@ -12,25 +12,26 @@ import numpy as np
 import torch
 
 from blip_edge import __version__
-from blip_edge.errors import BlipEdgeError
+from blip_edge.errors import BlipEdgeError, UsageError, import_extra
 from blip_edge.exporters.coreml_fixes import converting
-from blip_edge.exporters.graphs import Graph
-from blip_edge.exporters.recipe import Precision
+from blip_edge.exporters.coreml_words import ABOUT, describe
+from blip_edge.exporters.graphs import Graph, StatefulDecoderGraph
+from blip_edge.exporters.recipe import ExportRecipe, Precision
+from blip_edge.runtime.manifest import Port
 
 __all__ = ["write_coreml"]
 
-_WHAT = {
-    "vision": "BLIP's image tower: a picture to the keys and values that texts read.",
-    "text": "BLIP's text tower: texts to unit vectors.",
-    "itm": "BLIP's matching head: texts, read with a picture in view, to match or no match.",
-    "reason": "BLIP's judge: whether a sentence is true of two pictures.",
-    "question": "BLIP's question encoder: a question to what its answer is decoded from.",
-    "decoder": "BLIP's decoder: one token more, for every beam.",
-}
+# Weights fewer than this are left as they are: a palette would not make them smaller.
+_SMALLEST = 512
 
 
 def write_coreml(
-    graph: Graph, path: Path, *, precision: Precision, int8: Sequence[str] = ()
+    graph: Graph,
+    path: Path,
+    *,
+    precision: Precision,
+    recipe: ExportRecipe,
+    int8: Sequence[str] = (),
 ) -> None:
     """Write `graph`, whose sizes are all fixed, to the folder `path`.
 
@@ -38,34 +39,68 @@ def write_coreml(
         graph: its 8-bit layers already replaced by float ones with the same weights.
         path: ends in .mlpackage.
         precision: fp32 computes in single, fp16 and int8 in half precision.
-        int8: paths of the linear layers whose weights are stored in 8 bits.
+        recipe: its `ios` and `palette_bits` count.
+        int8: paths in `graph` of the linear layers whose weights are stored in 8 bits.
 
     Raises:
-        MissingExtraError: coremltools is not installed.
+        UsageError: a cache as state in single precision, which Core ML has not.
+        MissingExtraError: coremltools is not installed, or scikit-learn for palettes.
     """
+    states = graph.states if isinstance(graph, StatefulDecoderGraph) else {}
+    if states and precision == "fp32":
+        raise UsageError("ios 18 keeps the decoder's cache in half precision; export in fp16")
     with converting() as tools:
         with torch.inference_mode():
             traced = torch.jit.trace(graph.eval(), graph.examples(), check_trace=False)
         half = tools.precision.FLOAT16
+        targets = {17: tools.target.iOS17, 18: tools.target.iOS18}
         program = tools.convert(
             traced,
             convert_to="mlprogram",
-            inputs=[
-                tools.TensorType(name, shape=port.shape, dtype=np.dtype(port.dtype).type)
-                for name, port in graph.inputs.items()
-            ],
+            inputs=[_input(tools, name, port) for name, port in graph.inputs.items()],
             outputs=[tools.TensorType(name, dtype=np.float32) for name in graph.outputs],
+            states=[_state(tools, name, port) for name, port in states.items()] or None,
             compute_precision=tools.precision.FLOAT32 if precision == "fp32" else half,
-            minimum_deployment_target=tools.target.iOS17,
+            minimum_deployment_target=targets[recipe.ios],
             skip_model_load=True,
         )
         if int8:
             program = _in_8_bits(tools, program, int8)
-        program.author = "blip-edge"
-        program.license = "As the model's weights; see the README beside this file."
-        program.short_description = _WHAT[graph.name]
-        program.version = __version__
+        if recipe.palette_bits:
+            program = _in_palettes(tools, program, recipe.palette_bits)
+        _say(program, graph)
         program.save(str(path))
+
+
+def _input(tools: Any, name: str, port: Port) -> Any:
+    if port.dtype == "uint8":
+        return tools.ImageType(name, shape=port.shape, color_layout=tools.colorlayout.RGB)
+    return tools.TensorType(name, shape=port.shape, dtype=np.dtype(port.dtype).type)
+
+
+def _state(tools: Any, name: str, port: Port) -> Any:
+    return tools.StateType(tools.TensorType(shape=port.shape, dtype=np.float16), name=name)
+
+
+def _say(program: Any, graph: Graph) -> None:
+    """Fill in what the file says about itself."""
+    program.author = "blip-edge"
+    program.license = "As the model's weights; see the README beside this file."
+    program.short_description = ABOUT[graph.name]
+    program.version = __version__
+    for name in graph.inputs:
+        program.input_description[name] = describe(name)
+    for name in graph.outputs:
+        program.output_description[name] = describe(name)
+    program.user_defined_metadata.update(graph.facts)
+
+
+def _in_palettes(tools: Any, program: Any, bits: int) -> Any:
+    """Store every weight matrix as 2^bits values, found by k-means, and indices into them."""
+    import_extra("sklearn", "coreml")
+    optimize = tools.optimize.coreml
+    settings = optimize.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=_SMALLEST)
+    return optimize.palettize_weights(program, optimize.OptimizationConfig(settings))
 
 
 def _in_8_bits(tools: Any, program: Any, layers: Sequence[str]) -> Any:

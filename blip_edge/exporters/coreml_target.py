@@ -8,10 +8,13 @@ from torch import nn
 
 from blip_edge.errors import UsageError
 from blip_edge.exporters.coreml import write_coreml
+from blip_edge.exporters.coreml_words import facts_of
 from blip_edge.exporters.graphs import (
     Graph,
+    ImageVisionGraph,
     MatchGraph,
     ReasonGraph,
+    StatefulDecoderGraph,
     StaticDecoderGraph,
     StaticQuestionGraph,
     TextGraph,
@@ -19,8 +22,9 @@ from blip_edge.exporters.graphs import (
     fixed,
 )
 from blip_edge.exporters.recipe import ExportRecipe, Precision
+from blip_edge.models.bert import WordProduct
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import Quantization, QuantizedLinear
+from blip_edge.models.quantized import HEAD, Quantization, QuantizedLinear, QuantizedWords
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -43,9 +47,16 @@ class CoreMLTarget:
 
     def reference(self, loaded: Model) -> Model:
         """Its 8-bit layers compute in float, with the weights that the integers stand for."""
-        for path, module in list(loaded.blip.named_modules()):
-            if isinstance(module, QuantizedLinear):
-                loaded.blip.set_submodule(path, _weights_only(module))
+        blip = loaded.blip
+        for path, module in list(blip.named_modules()):
+            if isinstance(module, QuantizedWords):
+                # The head reads its table again, so that the file holds it once.
+                blip.set_submodule(path, _Int8Words(module))
+                bias = nn.Parameter(blip.get_submodule(HEAD).get_buffer("bias"))
+                blip.decoder.cls.predictions.bias = bias
+                blip.set_submodule(HEAD, WordProduct())
+            elif isinstance(module, QuantizedLinear) and path != HEAD:
+                blip.set_submodule(path, _Int8Weights(module))
         return loaded
 
     def tasks(self, reference: Model) -> tuple[Task, ...]:
@@ -55,7 +66,8 @@ class CoreMLTarget:
         blip, parts = reference.blip, reference.config.parts
         length = _text_length(reference, recipe)
         texts = {"R": recipe.text_rows or _ROWS, "T": length}
-        graphs: list[Graph] = [VisionGraph(blip)]
+        pictures = ImageVisionGraph(blip, reference.preprocess) if recipe.image_input else None
+        graphs: list[Graph] = [pictures or VisionGraph(blip)]
         if parts.compares:
             graphs += [fixed(TextGraph(blip), texts), fixed(MatchGraph(blip), texts)]
         if parts.twin:
@@ -64,6 +76,9 @@ class CoreMLTarget:
             graphs.append(StaticQuestionGraph(blip, length=length))
         if parts.decoder:
             graphs.append(_decoder(reference, recipe, length))
+        facts = facts_of(reference, self.tasks(reference))
+        for graph in graphs:
+            graph.facts = facts
         return graphs
 
     def write(
@@ -75,9 +90,12 @@ class CoreMLTarget:
         recipe: ExportRecipe,
         quantization: Quantization | None,
     ) -> None:
-        layers = quantization.int8_layers if quantization else []
-        int8 = [layer for layer in layers if graph.runs(layer)]
-        write_coreml(graph, path, precision=precision, int8=int8)
+        int8 = [
+            layer
+            for layer, module in graph.named_modules()
+            if isinstance(module, _Int8Weights | _Int8Words) and graph.runs(layer)
+        ]
+        write_coreml(graph, path, precision=precision, recipe=recipe, int8=int8)
 
     def notes(self, precision: Precision) -> list[str]:
         return [_WEIGHT_ONLY] if precision == "int8" else []
@@ -90,7 +108,8 @@ def _decoder(reference: Model, recipe: ExportRecipe, question: int) -> Graph:
         longest = min(max(longest, _ANSWER), _positions(reference))
     rows, length = recipe.rows or generation.rows, recipe.length or longest
     _check_length(reference, "length", length)
-    return StaticDecoderGraph(reference.blip, rows=rows, length=length, question=question)
+    decoder = StatefulDecoderGraph if recipe.ios >= 18 else StaticDecoderGraph
+    return decoder(reference.blip, rows=rows, length=length, question=question)
 
 
 def _text_length(reference: Model, recipe: ExportRecipe) -> int:
@@ -110,8 +129,20 @@ def _positions(reference: Model) -> int:
     return reference.config.text_config.max_position_embeddings
 
 
-def _weights_only(layer: QuantizedLinear) -> nn.Linear:
-    linear = nn.Linear(layer.in_features, layer.out_features)
-    linear.weight.data.copy_(layer.dequantize_weight())
-    linear.bias.data.copy_(layer.bias)
-    return linear.eval()
+class _Int8Weights(nn.Linear):
+    """A layer in float whose weights are those that 8-bit integers stand for."""
+
+    def __init__(self, layer: QuantizedLinear) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        self.weight.data.copy_(layer.dequantize_weight())
+        self.bias.data.copy_(layer.bias)
+        self.eval()
+
+
+class _Int8Words(nn.Embedding):
+    """The same of a word table."""
+
+    def __init__(self, words: QuantizedWords) -> None:
+        table = words.weight.float() * words.weight_scale[:, None]
+        super().__init__(table.shape[0], table.shape[1], _weight=table)
+        self.eval()

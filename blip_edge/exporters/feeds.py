@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blip_edge.exporters.graphs import Graph, StaticDecoderGraph
+from blip_edge.exporters.graphs import (
+    Graph,
+    ImageVisionGraph,
+    StatefulDecoderGraph,
+    StaticDecoderGraph,
+)
+from blip_edge.runtime.coreml import picture_bytes
 from blip_edge.runtime.engine import F32
 
 __all__ = ["Feeding"]
@@ -26,7 +32,13 @@ class Feeding:
         self._known: dict[str, F32] = {"pixel_values": pixel_values}
 
     def of(self, graph: Graph) -> dict[str, NDArray[Any]]:
-        """Inputs of `graph`; a decoder's are those of a step in the middle of a text."""
+        """Inputs of `graph`; a decoder's are those of a step in the middle of a text.
+
+        One that keeps its cache as state is compared at the first step.
+        """
+        if isinstance(graph, ImageVisionGraph):
+            pictures = picture_bytes(graph.preprocess, self._known["pixel_values"])
+            return {name: one[None] for name, one in zip(graph.inputs, pictures, strict=True)}
         if "beam_idx" in graph.inputs:
             return self._step(graph)
         return {
@@ -61,7 +73,7 @@ class Feeding:
             if port.dtype == "float32"
         }
         known = dict(self._known)
-        for step in range(_STEPS):
+        for step in range(1 if isinstance(graph, StatefulDecoderGraph) else _STEPS):
             if step:
                 done = self.answered(graph, feeds)
                 feeds |= {n: done[n.replace("past", "present")] for n in feeds if "past_" in n}

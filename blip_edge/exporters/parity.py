@@ -45,6 +45,8 @@ class Gate:
     @classmethod
     def of(cls, precision: Precision, recipe: ExportRecipe) -> "Gate":
         """The gate that a recipe sets for a precision."""
+        if recipe.palette_bits:
+            return cls(psnr_db=recipe.palette_psnr)
         if precision == "fp32":
             return cls(max_abs_diff=recipe.max_abs_diff)
         return cls(psnr_db=recipe.fp16_psnr if precision == "fp16" else recipe.int8_psnr)

@@ -30,6 +30,13 @@ class ExportRecipe:
     text_length: int = 0
     """Core ML: tokens of a text or question, padding included; 0: as many as BLIP reads, 35, and 64
     of a sentence about two pictures. Longer texts are cut."""
+    ios: int = 17
+    """Core ML: least version that runs it, 17 or 18 (macOS 14 or 15). At 18 the decoder keeps its
+    cache as state on the device."""
+    image_input: bool = False
+    """Core ML: pictures go in as an app has them (CVPixelBuffer), and are normalised inside."""
+    palette_bits: int = 0
+    """Core ML: 4 or 6 store each weight matrix as 16 or 64 values and indices into them; 0: no."""
     golden: int = 4
     """Pictures that go into the bundle with their expected pixels, captions and logits."""
     teacher_forced: int = 40
@@ -47,6 +54,8 @@ class ExportRecipe:
     the bundle is as good as torch; 0: it is not tried."""
     metric_share: float = 0.99
     """Least share of torch's metric there. On fewer than 200 items two may be worse."""
+    palette_psnr: float = 20.0
+    """palette_bits: least peak signal to noise, in dB, of any output against torch in float."""
 
     def __post_init__(self) -> None:
         if not 18 <= self.opset <= 20:
@@ -54,6 +63,10 @@ class ExportRecipe:
         for name in ("rows", "length", "text_rows", "text_length"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.ios not in (17, 18):
+            raise ValueError(f"ios must be 17 or 18, got {self.ios}")
+        if self.palette_bits not in (0, 4, 6):
+            raise ValueError(f"palette_bits must be 0, 4 or 6, got {self.palette_bits}")
         if self.golden < 1:
             raise ValueError(f"golden must be at least 1, got {self.golden}")
         if self.teacher_forced < 2:

@@ -35,6 +35,7 @@ _ORT_INT8 = frozenset(
 _ORT_FLOAT = frozenset({"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"})
 _OPENVINO_PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})
 _XNNPACK_PRODUCTS = frozenset({"XNNBatchMatrixMultiply", "XNNConv2d", "XNNFullyConnected"})
+_MIL_INT8 = frozenset({"constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"})
 _MIL_PRODUCTS = frozenset({"conv", "linear", "matmul"})
 
 
@@ -145,7 +146,7 @@ class _CoreML:
         self._program = MilProgram(graph.path)
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
-        return self._program(feeds)
+        return self._program(feeds, self._program.make_state())
 
     def operators(self) -> Operators:
         load_spec = import_extra("coremltools.models.utils", "coreml").load_spec
@@ -154,7 +155,7 @@ class _CoreML:
         compressed = {
             output.name
             for operation in operations
-            if operation.type.startswith("constexpr_")
+            if operation.type in _MIL_INT8
             for output in operation.outputs
         }
         kinds = [op.type for op in operations if op.type != "const"]

@@ -146,6 +146,10 @@ def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Preci
         raise ArtifactError(
             f"{model} was not quantized (quantization.json); run `blip-edge quantize` first"
         )
+    if recipe.palette_bits and (target != "coreml" or precision == "int8"):
+        raise UsageError(
+            f"palette_bits is for Core ML in fp16 or fp32; {target} in {precision} has no palettes"
+        )
     return precision
 
 
@@ -201,7 +205,9 @@ def _document(
         },
         "quality": _quality(quantization),
         "task_metrics": {},
-        "notes": _TARGETS[target].notes(precision),
+        "notes": [*_TARGETS[target].notes(precision), *(n for g in graphs for n in g.notes)],
+        "ios": recipe.ios if target == "coreml" else None,
+        "palette_bits": recipe.palette_bits,
         "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
         "latency": [],
     }

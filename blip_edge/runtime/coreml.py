@@ -8,17 +8,20 @@ Texts are padded, and read so many at a time.
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from blip_edge.errors import ArtifactError, UsageError, import_extra
+from blip_edge.preprocess import Preprocess
 from blip_edge.runtime.engine import F32, I32
-from blip_edge.runtime.graph_engine import GraphEngine, Runner, Values
-from blip_edge.runtime.manifest import Graph, LayerCache, Manifest, StaticCache
+from blip_edge.runtime.graph_engine import GraphEngine, Values
+from blip_edge.runtime.manifest import Cache, Graph, Manifest, StaticCache
 from blip_edge.runtime.mil import MilProgram
 
-__all__ = ["CoreMLEngine"]
+__all__ = ["CoreMLEngine", "picture_bytes"]
 
 # R rows that the search uses, or texts · T text tokens · C places of the cache · K head width
 # V vocabulary
@@ -35,7 +38,6 @@ class CoreMLEngine(GraphEngine):
             )
         super().__init__(manifest, lambda graph: _program(graph.path))
         self._static = manifest.cache.static or StaticCache(0, 0)
-        self._layers = manifest.cache.layers
         lengths = [_size(graph, 1) for graph in manifest.graphs.values() if _reads_texts(graph)]
         self.max_tokens = min([self.max_tokens, *lengths])
 
@@ -53,6 +55,14 @@ class CoreMLEngine(GraphEngine):
     def max_length(self) -> int:
         """Tokens that the decoder's cache holds."""
         return self._static.length
+
+    def encode(self, pixel_values: F32) -> Values:
+        """(B, 3, S, S) pixels to keys and values; as bytes again where the graph takes those."""
+        inputs = self._manifest.graph("vision").inputs
+        if "pixel_values" in inputs:
+            return super().encode(pixel_values)
+        pictures = picture_bytes(self._manifest.preprocess, pixel_values)
+        return self.run("vision", {n: one[None] for n, one in zip(inputs, pictures, strict=True)})
 
     def run(self, name: str, feeds: Mapping[str, Any]) -> Values:
         """Outputs of a graph; texts are padded to its sizes, and split where they are too many."""
@@ -74,15 +84,16 @@ class CoreMLEngine(GraphEngine):
             raise UsageError(f"this bundle has {self._static.rows} rows, not {rows}")
         inputs = self._manifest.graph("decoder").inputs
         read = {name: cross[name] for name in inputs if name in cross}
-        return _CoreMLSession(self.runner("decoder"), read, self._layers, self._static, rows)
+        past = _empty_cache(self._manifest.cache) if "past_key_0" in inputs else {}
+        return _CoreMLSession(self.runner("decoder"), read, past, self._static, rows)
 
 
 class _CoreMLSession:
     def __init__(
         self,
-        decoder: Runner,
+        decoder: "_Program",
         cross: Values,
-        layers: tuple[LayerCache, ...],
+        past: Values,
         static: StaticCache,
         rows: int,
     ) -> None:
@@ -91,13 +102,8 @@ class _CoreMLSession:
         self._static = static
         self._rows = rows
         self._position = 0
-        self._past = {
-            f"past_{kind}_{number}": np.zeros(
-                (static.rows, layer.self_heads, static.length, layer.head_dim), dtype=np.float32
-            )
-            for number, layer in enumerate(layers)
-            for kind in ("key", "value")
-        }
+        self._state = decoder.make_state()
+        self._past = past
 
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
         if self._position + input_ids.shape[1] > self._static.length:
@@ -121,12 +127,20 @@ class _CoreMLSession:
                 "beam_idx": order,
                 **self._past,
                 **self._cross,
-            }
+            },
+            self._state,
         )
         self._position += 1
         self._past = {name: outputs[name.replace("past", "present")] for name in self._past}
         logits: F32 = outputs["logits"]
         return logits
+
+
+def picture_bytes(preprocess: Preprocess, pixel_values: F32) -> NDArray[np.uint8]:
+    """(B, 3, S, S) normalised pixels as the bytes that they were."""
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in (preprocess.mean, preprocess.std))
+    found: NDArray[np.uint8] = np.rint((pixel_values * std + mean) * 255).clip(0, 255).astype("u1")
+    return found
 
 
 def _reads_texts(graph: Graph) -> bool:
@@ -151,8 +165,46 @@ def _sized(feeds: Mapping[str, I32], *, rows: int, length: int) -> Iterator[dict
         yield {name: values[first : first + rows] for name, values in padded.items()}
 
 
-def _program(path: Path) -> Runner:
-    if sys.platform != "darwin":
-        return MilProgram(path)
-    predict: Runner = import_extra("coremltools", "coreml").models.MLModel(str(path)).predict
-    return predict
+def _empty_cache(cache: Cache) -> dict[str, F32]:
+    """past_key_{i} and past_value_{i} of every layer, (R, H, C, K), still empty."""
+    static = cache.static or StaticCache(0, 0)
+    return {
+        f"past_{kind}_{number}": np.zeros(
+            (static.rows, layer.self_heads, static.length, layer.head_dim), dtype=np.float32
+        )
+        for number, layer in enumerate(cache.layers)
+        for kind in ("key", "value")
+    }
+
+
+class _Program(Protocol):
+    """A graph that is open: `MilProgram`, or Core ML itself."""
+
+    def __call__(self, feeds: Mapping[str, Any], state: Any = None, /) -> Values: ...
+
+    def make_state(self) -> Any:
+        """What the program keeps from call to call, fresh; nothing where it keeps nothing."""
+        ...
+
+
+class _OnAMac:
+    def __init__(self, path: Path) -> None:
+        self._model = import_extra("coremltools", "coreml").models.MLModel(str(path))
+        self._keeps = bool(self._model.get_spec().description.state)
+
+    def __call__(self, feeds: Mapping[str, Any], state: Any = None, /) -> Values:
+        given = {name: _as_picture(value) for name, value in feeds.items()}
+        outputs: Values = self._model.predict(given, state)
+        return outputs
+
+    def make_state(self) -> Any:
+        return self._model.make_state() if self._keeps else None
+
+
+def _as_picture(value: Any) -> Any:
+    """Bytes (1, 3, S, S) as a picture, which coremltools wants for image inputs."""
+    return Image.fromarray(value[0].transpose(1, 2, 0)) if value.dtype == np.uint8 else value
+
+
+def _program(path: Path) -> _Program:
+    return _OnAMac(path) if sys.platform == "darwin" else MilProgram(path)

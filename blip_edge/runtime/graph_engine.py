@@ -49,8 +49,9 @@ class GraphEngine:
         }
         self.tasks: tuple[Task, ...] = manifest.tasks
         self.max_tokens = manifest.max_tokens
-        # Two where sentences about two pictures are judged.
-        self.max_images = int(manifest.graph("vision").inputs["pixel_values"].shape[0])
+        # Two where sentences about two pictures are judged, at once or each by itself.
+        pictures = manifest.graph("vision").inputs.values()
+        self.max_images = sum(int(port.shape[0]) for port in pictures)
 
     def run(self, name: str, feeds: Mapping[str, Any]) -> Values:
         """Outputs of a graph, given more than its inputs perhaps."""

@@ -54,23 +54,44 @@ class MilProgram:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         function = _read(self.path)
-        self.inputs: tuple[str, ...] = tuple(var.name for var in function.inputs.values())
+        self.states: dict[str, tuple[int, ...]] = {
+            var.name: tuple(map(int, var.sym_type.wrapped_type().get_shape()))
+            for var in function.inputs.values()
+            if _is_state(var)
+        }
+        """Sizes of what the program keeps from one call to the next."""
+        self.inputs: tuple[str, ...] = tuple(
+            var.name for var in function.inputs.values() if not _is_state(var)
+        )
         self.outputs: tuple[str, ...] = tuple(var.name for var in function.outputs)
         self._constants: dict[str, Any] = {}
         self._steps = [step for step in map(self._step, function.operations) if step is not None]
         _find_spent(self._steps, {*self.outputs, *self._constants})
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def make_state(self) -> dict[str, Array]:
+        """Fresh state, all zeros; float16, which is all that Core ML keeps."""
+        return {name: np.zeros(shape, np.float16) for name, shape in self.states.items()}
+
+    def __call__(
+        self, inputs: Mapping[str, Array], state: dict[str, Array] | None = None
+    ) -> dict[str, Array]:
         """Compute all outputs, in float32 where the program has floating point.
 
+        Args:
+            inputs: by name.
+            state: what `make_state` gave, changed in place; only where the program has some.
+
         Raises:
-            ValueError: an input is missing or is not one of the program's.
+            ValueError: an input is missing or is not one of the program's; a state is missing.
         """
+        if self.states and set(state or ()) != set(self.states):
+            raise ValueError(f"{self.path.name} needs a state; see make_state")
         if set(inputs) != set(self.inputs):
             raise ValueError(
                 f"{self.path.name} takes {', '.join(self.inputs)}, was given {', '.join(inputs)}"
             )
         values = {**self._constants, **{name: _plain(value) for name, value in inputs.items()}}
+        values |= state or {}
         for step in self._steps:
             self._run(step, values)
         return {name: np.asarray(values[name]) for name in self.outputs}
@@ -122,6 +143,10 @@ class MilProgram:
         if name not in self._constants and var.op is None and var.val is not None:
             self._constants[name] = _plain(var.val)
         return name
+
+
+def _is_state(var: Any) -> bool:
+    return hasattr(var.sym_type, "wrapped_type")
 
 
 def _find_spent(steps: list[_Step], keep: set[str]) -> None:

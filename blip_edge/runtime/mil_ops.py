@@ -218,6 +218,21 @@ def _layer_norm(
     return y if beta is None else y + beta
 
 
+@operation("batch_norm")
+def _batch_norm(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 1e-5,
+) -> Any:
+    """(B, C, spatial…), with (C,) statistics that are known."""
+    scale = (1 if gamma is None else gamma) / np.sqrt(variance + epsilon)
+    shift = (0 if beta is None else beta) - mean * scale
+    return x * _along(x, scale, 1) + _along(x, shift, 1)
+
+
 @operation("conv")
 def _conv(
     x: Array,

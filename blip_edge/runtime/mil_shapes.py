@@ -1,4 +1,4 @@
-"""Core ML's tensor operations in numpy: what moves, cuts, joins and makes tensors."""
+"""Core ML's tensor operations in numpy: what moves, cuts, joins, makes and keeps tensors."""
 
 from typing import Any
 
@@ -229,3 +229,14 @@ def _topk(
     order = np.take(order, np.arange(int(k)), axis=axis)
     values = np.take_along_axis(x, order, axis=axis)
     return (values, order.astype(DTYPES[output_indices_dtype])) if return_indices else (values,)
+
+
+@operation("read_state")
+def _read_state(input: Array) -> Array:  # MIL's name for it
+    return input.astype(np.float32)
+
+
+@operation("coreml_update_state")
+def _update_state(state: Array, value: Array) -> Array:
+    state[...] = value  # rounded to what a state holds
+    return state.astype(np.float32)

@@ -7,7 +7,13 @@ from what it was trained for.
 
 from blip_edge.exporters.graphs.decoder import DecoderGraph
 from blip_edge.exporters.graphs.graph import Graph, cache_layers
-from blip_edge.exporters.graphs.static import StaticDecoderGraph, StaticQuestionGraph, fixed
+from blip_edge.exporters.graphs.image import ImageVisionGraph
+from blip_edge.exporters.graphs.static import (
+    StatefulDecoderGraph,
+    StaticDecoderGraph,
+    StaticQuestionGraph,
+    fixed,
+)
 from blip_edge.exporters.graphs.texts import MatchGraph, QuestionGraph, ReasonGraph, TextGraph
 from blip_edge.exporters.graphs.vision import VisionGraph
 from blip_edge.models.blip import Blip
@@ -15,9 +21,11 @@ from blip_edge.models.blip import Blip
 __all__ = [
     "DecoderGraph",
     "Graph",
+    "ImageVisionGraph",
     "MatchGraph",
     "QuestionGraph",
     "ReasonGraph",
+    "StatefulDecoderGraph",
     "StaticDecoderGraph",
     "StaticQuestionGraph",
     "TextGraph",

@@ -47,6 +47,10 @@ class Graph(Blip):
     name: str
     inputs: dict[str, Port]
     outputs: dict[str, Port]
+    notes: tuple[str, ...] = ()
+    """What whoever runs the graph should know."""
+    facts: Mapping[str, str] = {}
+    """What its file says beside that, where the target's files can."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from blip_edge.models.attention import MASKED, Cross, padding_mask
 from blip_edge.models.blip import Blip
 from blip_edge.runtime.manifest import LayerCache, Port
 
-__all__ = ["StaticDecoderGraph", "StaticQuestionGraph", "fixed"]
+__all__ = ["StatefulDecoderGraph", "StaticDecoderGraph", "StaticQuestionGraph", "fixed"]
 
 
 def fixed(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -60,7 +60,7 @@ class StaticDecoderGraph(Graph):
 
     name = "decoder"
 
-    def __init__(self, blip: Blip, *, rows: int, length: int, question: int) -> None:
+    def __init__(self, blip: Blip, *, rows: int, length: int, question: int = 0) -> None:
         super().__init__(blip, ["text_decoder"], [blip.decoder], projections(blip.decoder.bert))
         layers = cache_layers(blip)
         self.rows, self.length = rows, length
@@ -116,6 +116,37 @@ class StaticDecoderGraph(Graph):
             x = layer.crossattention(attention.output(y, x), Cross(*pair, cross_mask))
             x = layer.output(F.gelu(layer.intermediate.dense(x)), x)
         return (self.decoder.logits(x[:, -1]), *present)
+
+
+class StatefulDecoderGraph(StaticDecoderGraph):
+    """The same with the cache as state, which stays on the device (Core ML from iOS 18 on).
+
+    Rows change places in the graph, so that beams need nothing of their caller but `beam_idx`.
+    """
+
+    def __init__(self, blip: Blip, *, rows: int, length: int, question: int = 0) -> None:
+        super().__init__(blip, rows=rows, length=length, question=question)
+        self.states = {
+            name: Port(self.inputs.pop(name).shape, "float16")
+            for name in list(self.inputs)
+            if name.startswith("past_")
+        }
+        self.outputs = {"logits": self.outputs["logits"]}
+        for name, port in self.states.items():
+            self.register_buffer(name, torch.zeros(port.shape))  # type: ignore[arg-type]
+        self.notes = (
+            f"decoder keeps its cache as state, in half precision: {', '.join(self.states)}.",
+        )
+
+    def forward(
+        self, input_ids: Tensor, position: Tensor, beam_idx: Tensor, *cross: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Logits (R, V)."""
+        caches = [self.get_buffer(name) for name in self.states]
+        logits, *present = super().forward(input_ids, position, beam_idx, *caches, *cross)
+        for cache, value in zip(caches, present, strict=True):
+            cache[:] = value  # coremltools knows a write into a slice, and no other copy
+        return (logits,)
 
 
 def _mask_port(tokens: int | str) -> Port:

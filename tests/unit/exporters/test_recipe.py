@@ -10,6 +10,9 @@ from blip_edge.recipe import as_toml, load
     [
         ("opset=21", "opset must be 18 to 20"),
         ("rows=-1", "rows must not be negative"),
+        ("text_length=-1", "text_length must not be negative"),
+        ("ios=16", "ios must be 17 or 18"),
+        ("palette_bits=5", "palette_bits must be 0, 4 or 6"),
         ("golden=0", "golden must be at least 1"),
         ("teacher_forced=1", "teacher_forced must be at least 2"),
         ("gate_items=-1", "gate_items must not be negative"),

@@ -33,6 +33,7 @@ PICTURE = _random.normal(size=(1, 3, 8, 8)).astype(np.float32)
 IDS = np.asarray([[2, 0], [1, 1]], dtype=np.int32)
 WEIGHT = _random.normal(size=(5, 4)).astype(np.float32)
 BIAS = _random.normal(size=5).astype(np.float32)
+STATISTICS = np.asarray([-0.5, 0.7, 1.5], dtype=np.float32)
 KERNEL = _random.normal(size=(6, 3, 4, 4)).astype(np.float32)
 ALONG = np.asarray([[[0, 2, 1, 1]], [[2, 2, 0, 1]]], dtype=np.int32)
 MASK = np.where(_random.random((3, 3)) < 0.3, -1e4, 0).astype(np.float32)
@@ -89,6 +90,19 @@ CASES: dict[str, tuple[Callable[..., Any], Any]] = {
         F.gelu(t(X), approximate="tanh"),
     ),
     "softmax": (lambda x, y, p, i: mb.softmax(x=x, axis=1), t(X).softmax(1)),
+    "batch_norm": (
+        lambda x, y, p, i: mb.batch_norm(
+            x=p, mean=STATISTICS, variance=STATISTICS**2, gamma=BIAS[:3], beta=BIAS[2:], epsilon=0.1
+        ),
+        F.batch_norm(
+            t(PICTURE),
+            t(STATISTICS),
+            t(STATISTICS**2),
+            t(BIAS[:3]),
+            t(BIAS[2:]),
+            eps=0.1,
+        ),
+    ),
     "linear": (
         lambda x, y, p, i: mb.linear(x=x, weight=WEIGHT, bias=BIAS),
         F.linear(t(X), t(WEIGHT), t(BIAS)),
@@ -334,6 +348,34 @@ def test_inputs_have_to_fit(block: Block, tmp_path: Path) -> None:
         program({"image": PICTURE})
     with pytest.raises(ArtifactError, match="the operation"):
         program({"picture": PICTURE[:, :2]})
+
+
+class _Adder(nn.Module):
+    """Gives back what it kept, and keeps the sum with what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = self.get_buffer("kept")
+        before = kept * 1.0
+        kept[:] = kept + x
+        return before
+
+
+def test_state_stays_between_calls_in_half_precision(tmp_path: Path) -> None:
+    states = [ct.StateType(ct.TensorType(shape=(2, 3), dtype=np.float16), name="kept")]
+    x = np.full((2, 3), 1 / 3, dtype=np.float32)
+    program = MilProgram(write_torch(_Adder(), {"x": x}, ["y"], tmp_path, states=states))
+    assert (program.inputs, program.states) == (("x",), {"kept": (2, 3)})
+    state, other = program.make_state(), program.make_state()
+    assert (program({"x": x}, state)["y"] == 0).all()
+    assert (program({"x": x}, state)["y"] == np.float16(1 / 3)).all()
+    assert (program({"x": x}, state)["y"] == np.float16(2 * np.float32(np.float16(1 / 3)))).all()
+    assert (program({"x": x}, other)["y"] == 0).all(), "two searches share a cache"
+    with pytest.raises(ValueError, match="needs a state"):
+        program({"x": x})
 
 
 def test_an_operation_that_is_not_known_is_named(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def write_torch(
     precision: str = "FLOAT16",
     target: str = "iOS18",
     compress: str | None = None,
+    **settings: Any,
 ) -> Path:
     """A traced torch module as a package with named inputs and outputs, all float32."""
     with torch.no_grad():
@@ -55,6 +56,7 @@ def write_torch(
         outputs=[ct.TensorType(n, dtype=np.float32) for n in outputs],
         minimum_deployment_target=ct.target[target],
         compute_precision=ct.precision[precision],
+        **settings,
     )
 
 
