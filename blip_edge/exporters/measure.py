@@ -98,7 +98,7 @@ def _graphs(found: Measured, manifest: Manifest, graphs: list[Graph], feeding: F
         feeds = feeding.of(graph)
         expected = feeding.answered(graph, feeds)
         declared = manifest.graph(graph.name)
-        running = open_graph(manifest.target, declared)
+        running = open_graph(manifest, graph.name)
         actual = running(feeds)
         undeclared += [f"{graph.name}: {what}" for what in misdeclared(declared, expected, actual)]
         unreal += [f"{graph.name} {what}" for what in not_numbers(actual)]

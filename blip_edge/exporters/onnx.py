@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.exporters.graphs import Graph
-from blip_edge.models.quantized import QuantizedLinear
+from blip_edge.models.quantized import QuantizedLinear, QuantizedWords
 
 __all__ = ["write_onnx"]
 
@@ -99,13 +99,19 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _quantized_as_operators(graph: Graph) -> Iterator[None]:
     """Let 8-bit layers appear as ONNX's own operators while the block runs."""
-    layers = graph.int8_layers()
+    layers: dict[str, nn.Module] = {**graph.int8_layers()}
+    written = {path: _QuantizedOperators(layer) for path, layer in graph.int8_layers().items()}
+    of_weights = {id(layers[path].weight): operators for path, operators in written.items()}
+    tables = {p: m for p, m in graph.named_modules() if isinstance(m, QuantizedWords)}
     try:
-        for path, layer in layers.items():
-            graph.set_submodule(path, _QuantizedOperators(layer))
+        for path, operators in written.items():
+            graph.set_submodule(path, operators)
+        for path, words in tables.items():
+            if (head := of_weights.get(id(words.weight))) is not None:
+                graph.set_submodule(path, _SharedWords(head))
         yield
     finally:
-        for path, layer in layers.items():
+        for path, layer in {**layers, **tables}.items():
             graph.set_submodule(path, layer)
 
 
@@ -128,7 +134,7 @@ class _QuantizedOperators(nn.Module):
         # for when the output is float.
         self.register_buffer("bias", layer.bias[None, None, :])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *shared: Tensor | None) -> Tensor:
         """(…, T, I) to (…, T, O)."""
         operator = torch.onnx.ops.symbolic
         step = (self.input_scale, self.input_zero_point)
@@ -142,3 +148,23 @@ class _QuantizedOperators(nn.Module):
             shape=self.weight.shape,
         )
         return x @ weight + self.bias
+
+
+class _SharedWords(nn.Module):
+    """The word table in the layout that its head's product reads: the file holds it once."""
+
+    weight: Tensor
+    weight_scale: Tensor
+
+    def __init__(self, head: _QuantizedOperators) -> None:
+        super().__init__()
+        self.register_buffer("weight", head.weight)  # (I, V)
+        self.register_buffer("weight_scale", head.weight_scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(R, T) to (R, T, I)."""
+        flat = ids.flatten()
+        rows = self.weight.index_select(1, flat).T.float()  # (R · T, I)
+        rows = rows * self.weight_scale.index_select(0, flat)[:, None]
+        table: Tensor = rows.unflatten(0, ids.shape)
+        return table

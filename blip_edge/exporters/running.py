@@ -20,8 +20,9 @@ from blip_edge.errors import import_extra
 from blip_edge.exporters.pte import operators_of
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.executorch import ExecuTorchRunner
-from blip_edge.runtime.manifest import Graph, Target
+from blip_edge.runtime.manifest import Graph, Manifest, Target
 from blip_edge.runtime.mil import MilProgram
+from blip_edge.runtime.openvino import compiled
 
 __all__ = ["Operators", "Running", "open_graph"]
 
@@ -72,15 +73,15 @@ class Running(Protocol):
         ...
 
 
-def open_graph(target: Target, graph: Graph) -> Running:
-    """Open one graph as the target's engine would."""
-    return _RUNNING[target](graph)
+def open_graph(manifest: Manifest, name: str) -> Running:
+    """Open one graph of a bundle as its engine would."""
+    return _RUNNING[manifest.target](manifest.graph(name), manifest.precision)
 
 
 class _Onnx:
     """Profiled: the profile names the kernels that ran, and needs no package but the runtime."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, precision: str) -> None:
         runtime = import_extra("onnxruntime", "onnx")
         self._graph = graph
         self._scratch = TemporaryDirectory()
@@ -111,12 +112,10 @@ class _Onnx:
 
 
 class _OpenVino:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, precision: str) -> None:
         openvino = import_extra("openvino", "openvino")
         self._graph = graph
-        # As the engine compiles: see runtime.openvino.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
-        self._model = openvino.Core().compile_model(str(graph.path), "CPU", settings)
+        self._model = compiled(openvino.Core(), graph, {}, beside=precision)
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
         result = self._model(dict(feeds))
@@ -141,7 +140,7 @@ class _OpenVino:
 class _CoreML:
     """Evaluated off Core ML, so that the same numbers come out everywhere."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, precision: str) -> None:
         self._path = graph.path
         self._program = MilProgram(graph.path)
 
@@ -165,7 +164,7 @@ class _CoreML:
 
 
 class _ExecuTorch:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, precision: str) -> None:
         self._path = graph.path
         self._runner = ExecuTorchRunner(graph)
 
@@ -192,7 +191,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value.astype(str))
 
 
-_RUNNING: dict[Target, Callable[[Graph], Running]] = {
+_RUNNING: dict[Target, Callable[[Graph, str], Running]] = {
     "onnx": _Onnx,
     "openvino": _OpenVino,
     "coreml": _CoreML,

@@ -28,7 +28,7 @@ from blip_edge.models.attention import (
 )
 from blip_edge.models.config import TextConfig
 
-__all__ = ["TextDecoder", "TextLayer", "TextModel"]
+__all__ = ["TextDecoder", "TextLayer", "TextModel", "WordProduct"]
 
 
 class TextModel(nn.Module):
@@ -189,10 +189,20 @@ class _Predictions(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.transform = _Transform(config)
+        self.decoder = WordProduct()
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        return F.linear(self.transform(hidden), embedding, self.bias)
+    def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
+        out: Tensor = self.decoder(self.transform(hidden), words, self.bias)
+        return out
+
+
+class WordProduct(nn.Module):
+    """The head's matrix product: (…, D) with the (V, D) word table, which is the embedding's."""
+
+    def forward(self, hidden: Tensor, words: Tensor, bias: Tensor | None) -> Tensor:
+        """(…, V) logits."""
+        return F.linear(hidden, words, bias)
 
 
 class _Transform(nn.Module):

@@ -6,9 +6,10 @@ their twin in torch, so that a model is measured at the precision that it will h
 
 The scheme. Weights are symmetric per output channel, w = s_o · q with s_o = max|w_o| / 127 and q in
 [-127, 127]. Inputs are affine per tensor, x = s · (q - z) with q and z in [0, 255], so that zero is
-exact. Rounding is to nearest, ties to even, as in ONNX's QuantizeLinear. Only the linear layers
-inside the towers' blocks take part: the patch and word embeddings, LayerNorm, softmax, the products
-of attention, the language-model head and the projections lose the most and cost the least.
+exact. Rounding is to nearest, ties to even, as in ONNX's QuantizeLinear. The linear layers inside
+the towers' blocks take part, and the language-model head, which is most of what a decoding step
+reads; the word table that it shares is rounded with it. Patch embedding, LayerNorm, softmax, the
+products of attention and the projections lose the most and cost the least.
 """
 
 import math
@@ -24,12 +25,15 @@ from torch import Tensor, nn
 
 from blip_edge.artifact import read_json, write_json
 from blip_edge.errors import ArtifactError
+from blip_edge.models.bert import WordProduct
 from blip_edge.models.blip import Blip
 
 __all__ = [
+    "HEAD",
     "LayerDecision",
     "Quantization",
     "QuantizedLinear",
+    "QuantizedWords",
     "apply_quantization",
     "quantizable_layers",
     "quantize_weight",
@@ -40,6 +44,9 @@ __all__ = [
 _FILE = "quantization.json"
 _FORMAT = 1
 _WEIGHT_MAX, _INPUT_MAX = 127, 255
+HEAD = "text_decoder.cls.predictions.decoder"
+"""The path of the language-model head."""
+_WORDS = "text_decoder.bert.embeddings.word_embeddings"
 _IN_A_BLOCK = re.compile(r"(^|\.)encoder\.layers?\.\d+\.")  # the image tower's, the text tower's
 
 
@@ -173,13 +180,26 @@ class Quantization:
         write_json(Path(folder) / _FILE, self.to_json())
 
 
-def quantizable_layers(blip: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers inside the towers' blocks, by path; a shared one once, empty ones never."""
-    return {
-        path: module
-        for path, module in blip.named_modules()
-        if isinstance(module, nn.Linear) and _IN_A_BLOCK.search(path) and module.weight.numel()
-    }
+def quantizable_layers(blip: Blip) -> dict[str, nn.Linear]:
+    """The layers that may compute in 8 bits, by path, in the network's order.
+
+    Those inside the towers' blocks, a shared one once and empty ones never, and the language-model
+    head as a layer around the weights that it shares.
+    """
+    layers = {}
+    for path, module in blip.named_modules():
+        if isinstance(module, WordProduct):
+            layers[path] = _head(blip)
+        elif isinstance(module, nn.Linear) and _IN_A_BLOCK.search(path) and module.weight.numel():
+            layers[path] = module
+    return layers
+
+
+def _head(blip: Blip) -> nn.Linear:
+    words = blip.decoder.bert.embeddings.word_embeddings.weight
+    layer = nn.Linear(words.shape[1], words.shape[0], device="meta")
+    layer.weight, layer.bias = words, blip.decoder.cls.predictions.bias
+    return layer
 
 
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +265,8 @@ class QuantizedLinear(nn.Module):
         """The (O, I) float32 weights that the integers stand for."""
         return self.weight.float() * self.weight_scale[:, None]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *shared: Tensor | None) -> Tensor:
+        """(…, I) to (…, O); the float weights that a head is handed are not looked at."""
         zero = self.input_zero_point.to(x.dtype)
         x = (self.quantize_input(x) - zero) * self.input_scale
         return F.linear(x, self.dequantize_weight(), self.bias)
@@ -254,10 +275,25 @@ class QuantizedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
+class QuantizedWords(nn.Module):
+    """The word table of a head in 8 bits: ids (…) to rows (…, I), w ≈ s_o · q."""
+
+    weight: Tensor
+    weight_scale: Tensor
+
+    def __init__(self, head: QuantizedLinear) -> None:
+        super().__init__()
+        self.register_buffer("weight", head.weight)
+        self.register_buffer("weight_scale", head.weight_scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight[ids].float() * self.weight_scale[ids][..., None]
+
+
 def apply_quantization(
     blip: Blip, quantization: Quantization, *, source: Path | str = _FILE
 ) -> Blip:
-    """Replace, in place, the linear layers that were decided as int8; returns `blip`.
+    """Replace, in place, the layers that were decided as int8; returns `blip`.
 
     Raises:
         ArtifactError: a decision names a layer that this network has not; `source` is named.
@@ -272,6 +308,9 @@ def apply_quantization(
     for path in quantization.int8_layers:
         twin = QuantizedLinear.from_linear(layers[path], quantization.layers[path])
         blip.set_submodule(path, twin, strict=True)
+        if path == HEAD:
+            blip.set_submodule(_WORDS, QuantizedWords(twin), strict=True)
+            blip.decoder.cls.predictions.register_parameter("bias", None)  # the twin has it
     return blip
 
 

@@ -166,9 +166,8 @@ def _items(dataset: Dataset, recipe: QuantizeRecipe, progress: Progress) -> int:
 
 
 def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
-    how = EvalSettings(batch=recipe.batch, limit=recipe.eval_items, max_bad=recipe.max_bad)
-
     def measure(folder: Path) -> float:
+        how = EvalSettings(batch=recipe.batch, limit=recipe.eval_items, max_bad=recipe.max_bad)
         found = evaluate(
             folder,
             Path(data),

@@ -15,7 +15,7 @@ from blip_edge.runtime.graph_engine import GraphEngine, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "compiled"]
 
 
 class OpenVinoEngine(GraphEngine):
@@ -24,27 +24,26 @@ class OpenVinoEngine(GraphEngine):
     Args:
         manifest: of a bundle exported for OpenVINO.
         threads: how many it may use; its own choice when not given.
-        precision: what floating-point layers compute in: "f32", or "bf16" where the processor
-            has it, which is faster and less exact.
+        precision: what floating-point layers compute in: "f32", or "bf16", which is faster and less
+            exact. When not given it is "bf16" where the processor has it in the graphs of an int8
+            bundle, but for the decoder.
     """
 
     def __init__(
-        self, manifest: Manifest, *, threads: int | None = None, precision: str = "f32"
+        self, manifest: Manifest, *, threads: int | None = None, precision: str | None = None
     ) -> None:
         self._openvino = import_extra("openvino", "openvino")
         core = self._openvino.Core()
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            # The plugin's code generator gives wrong logits beyond 16 cached tokens when the
-            # cache's length is free (seen in 2026.4, in float32 too).
-            "SNIPPETS_MODE": "DISABLE",
-        }
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         super().__init__(
             manifest,
-            lambda graph: _Runner(self._openvino, core, graph, settings),
+            lambda graph: _Runner(
+                self._openvino,
+                compiled(core, graph, settings, beside=manifest.precision, precision=precision),
+                graph,
+            ),
             lambda tensor: np.array(tensor.data),  # the request writes there again
         )
         self._layers = manifest.cache.layers
@@ -56,16 +55,16 @@ class OpenVinoEngine(GraphEngine):
         if shares_prompt(graph) and rows > 1:
             return SharedPrompt(self.start(cross, 1), rows)
         if self._decoders is None:
-            compiled = self.runner("decoder").compiled
-            self._decoders = (compiled.create_infer_request(), compiled.create_infer_request())
+            decoder = self.runner("decoder").compiled
+            self._decoders = (decoder.create_infer_request(), decoder.create_infer_request())
         read = {name: cross[name] for name in graph.inputs if name in cross}
         return _OpenVinoSession(self._openvino, self._decoders, read, self._layers, rows)
 
 
 class _Runner:
-    def __init__(self, openvino: Any, core: Any, graph: Graph, settings: dict[str, Any]) -> None:
+    def __init__(self, openvino: Any, model: Any, graph: Graph) -> None:
         self._openvino = openvino
-        self.compiled = _compile(core, graph, settings)
+        self.compiled = model
         self._request = self.compiled.create_infer_request()
         self._outputs = tuple(graph.outputs)
 
@@ -111,7 +110,32 @@ class _OpenVinoSession:
         return logits
 
 
-def _compile(core: Any, graph: Graph, settings: dict[str, Any]) -> Any:
+def compiled(
+    core: Any, graph: Graph, settings: dict[str, Any], *, beside: str, precision: str | None = None
+) -> Any:
+    """The graph ready to run.
+
+    Args:
+        core: OpenVINO's.
+        graph: of a bundle.
+        settings: of the plugin.
+        beside: the bundle's precision.
+        precision: what floating-point layers compute in, as `OpenVinoEngine` has it.
+
+    Raises:
+        ArtifactError: OpenVINO cannot read it.
+    """
+    decodes = any(name.startswith("past_") for name in graph.inputs)
+    if precision is None:
+        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        # A decoding step waits for its weights: it gains nothing, and loses exactness.
+        half = beside == "int8" and not decodes and "BF16" in can
+        precision = "bf16" if half else "f32"
+    settings = {**settings, "INFERENCE_PRECISION_HINT": precision}
+    if decodes:
+        # The plugin's code generator gives wrong logits beyond 16 cached tokens when the cache's
+        # length is free (seen in 2026.4, in float32 too).
+        settings["SNIPPETS_MODE"] = "DISABLE"
     try:
         return core.compile_model(str(graph.path), "CPU", settings)
     except RuntimeError as error:

@@ -149,7 +149,7 @@ class _Session:
 
     @torch.inference_mode()
     def step(self, input_ids: I32, beam_idx: I32) -> F32:
-        device = self._decoder.cls.predictions.bias.device
+        device = self._decoder.bert.embeddings.position_embeddings.weight.device
         ids = _ids(input_ids, device)
         if self._past is not None:
             order = _ids(beam_idx, device)

@@ -90,7 +90,7 @@ def calibrated(model: Model) -> Quantization:
             low, high = ranges.get(path, (0.0, 0.0))
             ranges[path] = min(low, float(inputs[0].min())), max(high, float(inputs[0].max()))
 
-        layers[path].register_forward_pre_hook(see)
+        model.blip.get_submodule(path).register_forward_pre_hook(see)
 
     for path in layers:
         watch(path)

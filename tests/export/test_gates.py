@@ -69,9 +69,9 @@ def broken(
     """Let `change` be what a runtime does to the outputs of one graph."""
 
     class Running:
-        def __init__(self, target: Any, which: Graph) -> None:
-            self._running = open_graph(target, which)
-            self._changed = which.path.stem == graph
+        def __init__(self, manifest: Any, name: str) -> None:
+            self._running = open_graph(manifest, name)
+            self._changed = name == graph
 
         def __call__(self, feeds: Any) -> Outputs:
             outputs = {name: np.array(value) for name, value in self._running(feeds).items()}

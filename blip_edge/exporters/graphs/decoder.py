@@ -57,7 +57,7 @@ class DecoderGraph(Graph):
         mask = causal_mask(input_ids.shape[1], past[0][0].shape[2], input_ids.device)
         bert = self.decoder.bert
         hidden, present = bert(input_ids, mask, [Cross(*pair) for pair in cross], past)
-        logits = self.decoder.logits(hidden[:, -1])
+        logits = self.decoder.logits(hidden[:, -1:])[:, 0]
         return (logits, *(tensor for pair in present for tensor in pair))
 
 

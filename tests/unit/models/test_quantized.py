@@ -16,6 +16,7 @@ from blip_edge.generation import Generation
 from blip_edge.models import Blip, BlipConfig, Model, TextConfig, VisionConfig, build
 from blip_edge.models.folder import load_model, save_model
 from blip_edge.models.quantized import (
+    HEAD,
     LayerDecision,
     Quantization,
     QuantizedLinear,
@@ -157,11 +158,28 @@ def test_inputs_come_back_within_half_a_step_and_zero_exactly(
     assert float(back[1]) == 0.0
 
 
-def test_only_linear_layers_inside_blocks_take_part() -> None:
+def test_only_linear_layers_inside_blocks_and_the_head_take_part() -> None:
     paths = list(quantizable_layers(network()))
-    assert len(paths) == 2 * 4 + 2 * 10
+    assert len(paths) == 2 * 4 + 2 * 10 + 1
     assert QKV in paths and QUERY in paths
-    assert not [path for path in paths if "cls." in path or "embedding" in path]
+    assert [path for path in paths if "cls." in path or "embedding" in path] == [HEAD]
+
+
+@torch.no_grad()
+def test_the_head_and_the_table_that_it_shares_are_the_same_integers() -> None:
+    blip, ids = network(), torch.tensor([[3, 17, 39]])
+    words, bias = blip.decoder.bert.embeddings.word_embeddings.weight, torch.randn(40)
+    blip.decoder.cls.predictions.bias.copy_(bias)
+    rounded = torch.fake_quantize_per_channel_affine(
+        words, words.abs().amax(1) / 127, torch.zeros(40, dtype=torch.int32), 0, -127, 127
+    )
+    apply_quantization(blip, Quantization(mode="static", layers={HEAD: int8(scale=1e-4)}))
+    assert_close(blip.decoder.bert.embeddings.word_embeddings(ids), rounded[ids])
+    x = torch.randn(2, 32) * 1e-3
+    assert_close(
+        blip.get_submodule(HEAD)(x), nn.functional.linear(x, rounded, bias), rtol=1e-3, atol=5e-4
+    )
+    assert not torch.equal(rounded, words), "rounding must show"
 
 
 def test_a_layer_that_two_towers_share_is_replaced_in_both() -> None:
@@ -180,7 +198,7 @@ def test_layers_decided_as_float_stay_the_same_objects() -> None:
     apply_quantization(blip, Quantization(mode="static", layers=layers))
     after = quantizable_layers(blip)
     assert set(before) - set(after) == {QKV}
-    assert all(after[path] is before[path] for path in after)
+    assert all(after[path].weight is before[path].weight for path in after)
 
 
 def test_bytes_are_one_a_weight_in_8_bits_and_four_elsewhere() -> None:
@@ -263,7 +281,7 @@ def test_a_folder_opens_in_float_unless_asked(tmp_path: Path) -> None:
     everything(model.blip).save(tmp_path)
     assert torch.equal(logits(load_model(tmp_path).blip), want)
     quantized = load_model(tmp_path, quantized=True).blip
-    assert sum(isinstance(m, QuantizedLinear) for m in quantized.modules()) == 28
+    assert sum(isinstance(m, QuantizedLinear) for m in quantized.modules()) == 29
     assert not torch.equal(logits(quantized), want)
 
 

@@ -70,9 +70,8 @@ def test_one_pass_shows_the_activations_of_the_search(data: Path, captioner: Mod
     pixels = pick(Dataset.open(data), captioner.preprocess, samples=1, seed=0)
     spans = calibrate(captioner, decode(captioner, pixels, batch=1), MinMax)
     watches = {path: MinMax() for path in spans}
-    layers = quantizable_layers(captioner.blip)
     for path, watch in watches.items():
-        layers[path].register_forward_pre_hook(partial(note, watch))
+        captioner.blip.get_submodule(path).register_forward_pre_hook(partial(note, watch))
     greedy = captioner.generation.override(beams=1)
     edge_model(captioner).caption_pixels(captioner.preprocess.normalise(pixels), greedy)
     for path, watch in watches.items():

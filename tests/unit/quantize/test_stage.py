@@ -69,7 +69,7 @@ def test_the_float_weights_are_the_models_own(model: Path, data: Path, tmp_path:
     assert artifact.kind(output) == "model"
     assert not any(isinstance(m, QuantizedLinear) for m in load_model(output).blip.modules())
     eight = load_model(output, quantized=True).blip
-    assert sum(isinstance(m, QuantizedLinear) for m in eight.modules()) == 28
+    assert sum(isinstance(m, QuantizedLinear) for m in eight.modules()) == 29
 
 
 def test_weight_bytes_count_both_precisions(model: Path, data: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_it_says_where_it_comes_from(model: Path, data: Path, tmp_path: Path) ->
     assert metrics["metrics"] == {"CIDEr": 90.0} and metrics["float"] == {"CIDEr": 90.0}
     assert (metrics["task"], metrics["split"], metrics["items"]) == ("caption", "val", 4)
     card = (output / "README.md").read_text()
-    assert card.startswith("# small\n\nA captioner.\n\n## Quantization\n\n28 of 28")
+    assert card.startswith("# small\n\nA captioner.\n\n## Quantization\n\n29 of 29")
     assert "Of old" not in card and "| int8 | 90.00 |" in card
 
 
@@ -159,7 +159,13 @@ def test_the_floor_keeps_a_bad_layer_in_float(captioner: Model, data: Path, tmp_
     output = run(tmp_path / "bad", data, tmp_path / "out", sensitivity="sqnr", floor_db=15.0)
     decision = Quantization.load(output).layers[FC2]
     assert decision.decision == "float" and "floor" in decision.why
-    assert len(Quantization.load(output).int8_layers) == 27
+    assert len(Quantization.load(output).int8_layers) == 28
+
+
+def test_what_is_not_measured_needs_no_metric(model: Path, data: Path, tmp_path: Path) -> None:
+    recipe = QuantizeRecipe(**FAST | {"sensitivity": "none", "eval_items": 0})
+    output = quantize(model, data, tmp_path / "out", recipe)
+    assert Quantization.load(output).metric is None
 
 
 def test_without_sensitivity_no_layer_is_measured(model: Path, data: Path, tmp_path: Path) -> None:
