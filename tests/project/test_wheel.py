@@ -30,9 +30,11 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_one_top_level_name(names: set[str]) -> None:
-    top = {name.split("/")[0] for name in names}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"blip_edge"}
+def test_one_top_level_name_and_one_command_for_optimum(names: set[str]) -> None:
+    outside = {name for name in names if not name.startswith("blip_edge/")}
+    assert {name for name in outside if ".dist-info/" not in name} == {
+        "optimum/commands/register/register_blip_edge.py"
+    }
 
 
 def test_every_recipe_travels_and_nothing_else_of_the_stage_folders(names: set[str]) -> None:
