@@ -1,8 +1,9 @@
-"""Show every layer what it sees when the model captions, and note the ranges.
+"""Show every layer what it sees when the model is used, and note the ranges.
 
-Calibration on ground-truth texts would miss what the decoder meets in use: its own words. So the
-float model captions the pictures greedily, and is then run once more over exactly those tokens;
-with a causal mask that pass has the very activations of the search, all positions at once.
+Calibrating a captioner on ground-truth texts would miss what its decoder meets in use: its own
+words. So the float model captions the pictures greedily, and is then run once more over exactly
+those tokens; with a causal mask that pass has the very activations of the search, all positions at
+once. Other models are asked what they are for: see `uses`.
 """
 
 # B pictures · T text tokens · S image side
@@ -25,6 +26,7 @@ from blip_edge.models.quantized import quantizable_layers
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize.observers import Observer
+from blip_edge.quantize.uses import Use
 from blip_edge.training.engine import edge_model
 
 __all__ = ["Look", "Seen", "calibrate", "decode", "pick", "replay"]
@@ -41,6 +43,17 @@ class Seen:
     """(B, S, S, 3)."""
     input_ids: Tensor
     """(B, T) int64: the tokens that the decoder is fed, so without the last one."""
+
+    @property
+    def pictures(self) -> int:
+        """B."""
+        return len(self.pixels)
+
+    def show(self, model: Model) -> None:
+        """Run the model over them."""
+        blip = model.blip
+        pixels = torch.from_numpy(model.preprocess.normalise(self.pixels))
+        blip.lm_logits(self.input_ids, blip.vision_model(pixels))
 
 
 def pick(
@@ -94,12 +107,12 @@ def decode(
 
 def calibrate(
     model: Model,
-    seen: Sequence[Seen],
+    seen: Sequence[Use],
     make: Callable[[], Observer],
     *,
     progress: Progress = SILENT,
 ) -> dict[str, tuple[float, float] | None]:
-    """The range of each quantizable layer's input, None for a layer that captioning never runs.
+    """The range of each quantizable layer's input, None for a layer that is never run.
 
     Raises:
         ArtifactError: a layer's input is not finite.
@@ -112,7 +125,7 @@ def calibrate(
 @torch.inference_mode()
 def replay(
     model: Model,
-    seen: Sequence[Seen],
+    seen: Sequence[Use],
     looks: Mapping[str, Look],
     *,
     description: str = "calibrating",
@@ -122,8 +135,7 @@ def replay(
     blip = model.blip.eval()
     with _looking(blip, looks):
         for part in progress.track(seen, description, total=len(seen)):
-            pixels = torch.from_numpy(model.preprocess.normalise(part.pixels))
-            blip.lm_logits(part.input_ids, blip.vision_model(pixels))
+            part.show(model)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def _section(quantization: Quantization) -> str:
     lines = [
         _HEADING,
         "",
-        f"{share} linear layers of the blocks compute with 8-bit weights (symmetric, per output "
+        f"{share} linear layers compute with 8-bit weights (symmetric, per output "
         f"channel) and 8-bit inputs (affine, per tensor; {quantization.observer} over "
         f"{quantization.samples} pictures of {data.get('name')}); the rest is float32. The weights "
         "in this folder are float32, `quantization.json` says how they are rounded.",
@@ -35,7 +35,7 @@ def _section(quantization: Quantization) -> str:
     if found := quantization.metric:
         lines += [
             "",
-            f"| {found['name']}, {found['split']}, {found['items']} pictures | |",
+            f"| {found['name']}, {found['split']}, {found['items']} items | |",
             "|---|---|",
             f"| float32 | {found['float']:.2f} |",
             f"| int8 | {found['int8']:.2f} |",

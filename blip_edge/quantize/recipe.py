@@ -16,7 +16,7 @@ class QuantizeRecipe:
     """static: weights and inputs in 8 bits, input ranges measured beforehand. It is the only mode
     that this version has; the others are refused."""
     samples: int = 128
-    """Pictures of the train split that ranges are measured on."""
+    """Pictures, questions or sentences of the train split that ranges are measured on."""
     batch: int = 16
     """Pictures that are run at once; no influence on the result but rounding."""
     observer: Literal["min-max", "percentile", "mse"] = "mse"
@@ -34,9 +34,10 @@ class QuantizeRecipe:
     max_float: float = 0.5
     """Largest share of the layers that may go back to float (sensitivity metric)."""
     tolerance: float = 0.01
-    """Largest loss, as a share of the float model's CIDEr; a float CIDEr of 0 counts as no loss."""
+    """Largest loss, as a share of the float model's metric (CIDEr, r_mean, vqa_accuracy or, of
+    NLVR2, accuracy); a float metric of 0 counts as no loss."""
     eval_items: int = 500
-    """Pictures of the val split that CIDEr is measured on; 0: not measured, nothing is refused."""
+    """Items of the val split that the metric is measured on; 0: none, and nothing is refused."""
     max_bad: float = 0.01
     """Share of `samples` that may be unreadable before the run stops."""
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from blip_edge.models.folder import Model
 from blip_edge.models.quantized import LayerDecision, QuantizedLinear, quantizable_layers
 from blip_edge.progress import SILENT, Progress
-from blip_edge.quantize.calibrate import Look, Seen, replay
+from blip_edge.quantize.calibrate import Look, replay
+from blip_edge.quantize.uses import Use
 
 __all__ = ["Noise", "layer_sqnr"]
 
@@ -44,7 +45,7 @@ class Noise:
 
 def layer_sqnr(
     model: Model,
-    seen: Sequence[Seen],
+    seen: Sequence[Use],
     decisions: Mapping[str, LayerDecision],
     *,
     progress: Progress = SILENT,

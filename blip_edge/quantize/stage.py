@@ -5,9 +5,11 @@ exports or evaluates the model derives the same integers from it.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from blip_edge.artifact import kind, write_json, write_provenance, writing
 from blip_edge.data.dataset import Dataset
@@ -21,19 +23,20 @@ from blip_edge.models.quantized import (
     weight_bytes,
 )
 from blip_edge.progress import SILENT, Progress
-from blip_edge.quantize.calibrate import Seen, calibrate, decode, pick
+from blip_edge.quantize.calibrate import calibrate, decode, pick
 from blip_edge.quantize.card import write_card
 from blip_edge.quantize.observers import affine, observer
 from blip_edge.quantize.recipe import QuantizeRecipe
 from blip_edge.quantize.sensitivity import layer_sqnr
-from blip_edge.quantize.trial import Measure, Outcome, Trial
+from blip_edge.quantize.trial import Measure, Trial
+from blip_edge.quantize.uses import Judged, Use, judged_by, uses_of
+from blip_edge.runtime.engine import Task
 from blip_edge.training.stage import provenance
 
 __all__ = ["Measure", "decide", "quantize"]
 
-_SPLIT, _METRIC = "val", "CIDEr"
-# A tolerance should be worth at least so many captions, or it judges chance.
-_CAPTIONS = 5
+# A tolerance should be worth at least so many items, or it judges chance.
+_ITEMS = 5
 
 
 def quantize(
@@ -53,14 +56,15 @@ def quantize(
     split is not touched.
 
     Args:
-        model: a MODEL folder of a captioner; what an earlier quantization decided is ignored.
+        model: a MODEL folder; what an earlier quantization decided is ignored.
         data: a DATA folder.
         output: the MODEL folder to write, with quantization.json and metrics.json.
         recipe: its defaults if None.
         seed: chooses the calibration pictures.
         force: replace `output` if it is there.
         progress: told what is going on.
-        measure: gives the CIDEr of a MODEL folder; `evaluation.evaluate` on the val split if None.
+        measure: gives the metric of a MODEL folder: CIDEr, r_mean, vqa_accuracy or accuracy, as
+            the model's task has it; `evaluation.evaluate` on the val split (NLVR2's dev) if None.
 
     Returns:
         `output`.
@@ -70,17 +74,23 @@ def quantize(
         ToleranceError: the loss is over the tolerance; the result is kept as `OUT.rejected`.
     """
     started, recipe = time.monotonic(), recipe or QuantizeRecipe()
-    original, dataset = _captioner(Path(model)), Dataset.open(data)
+    original, dataset = _model(Path(model)), Dataset.open(data)
+    judged = judged_by(original)
     with writing(output, force=force) as draft:
         save_model(draft, original)
-        items = _items(dataset, recipe, progress)
-        seen = _look(original, dataset, recipe, seed, progress)
+        items = _items(dataset, judged, recipe, progress)
+        seen = _look(original, judged.task, dataset, recipe, seed, progress)
         layers = decide(original, seen, recipe, progress=progress)
-        trial = Trial(draft, layers, measure or _cider(data, recipe, progress), recipe, progress)
-        outcome = trial.run()
-        quantization = _describe(original, dataset, seen, outcome, recipe, items)
+        measure = measure or _measured(judged, data, recipe, progress)
+        outcome = Trial(draft, layers, measure, recipe, progress).run()
+        metric = None
+        if outcome.metric is not None:
+            how = {"name": judged.metric, "split": judged.split, "items": items}
+            metric = {**how, **outcome.metric}
+        samples = sum(part.pictures for part in seen)
+        quantization = _describe(original, dataset, samples, outcome.layers, recipe, metric)
         quantization.save(draft)
-        _write_metrics(draft, quantization)
+        _write_metrics(draft, judged.task, quantization)
         write_card(draft, Path(model), quantization)
         write_provenance(
             draft,
@@ -96,7 +106,7 @@ def quantize(
 
 def decide(
     model: Model,
-    seen: list[Seen],
+    seen: Sequence[Use],
     recipe: QuantizeRecipe,
     *,
     progress: Progress = SILENT,
@@ -117,7 +127,9 @@ def decide(
 
 def _decision(span: tuple[float, float] | None, recipe: QuantizeRecipe) -> LayerDecision:
     if span is None:
-        return LayerDecision(decision="float", why="captioning does not run it: no range is known")
+        return LayerDecision(
+            decision="float", why="what the model is for does not run it: no range is known"
+        )
     scale, zero = affine(*span)
     return LayerDecision(
         decision="int8",
@@ -126,57 +138,67 @@ def _decision(span: tuple[float, float] | None, recipe: QuantizeRecipe) -> Layer
         input_scale=scale,
         input_zero_point=zero,
         input_range=span,
-        why=f"linear layer of a block, range by {recipe.observer}",
+        why=f"range by {recipe.observer}",
     )
 
 
-def _captioner(folder: Path) -> Model:
+def _model(folder: Path) -> Model:
     if (found := kind(folder)) != "model":
         raise ArtifactError(f"{folder} is a {found}; quantize takes a model folder")
-    model = load_model(folder)
-    if not model.config.captions:
-        raise ArtifactError(
-            f"{folder} is a {model.config.architecture}; only models that caption are quantized"
-        )
-    return model
+    return load_model(folder)
 
 
 def _look(
-    model: Model, dataset: Dataset, recipe: QuantizeRecipe, seed: int, progress: Progress
-) -> list[Seen]:
-    pixels = pick(
-        dataset, model.preprocess, samples=recipe.samples, seed=seed, max_bad=recipe.max_bad
-    )
-    if len(pixels) < recipe.samples:
-        progress.say(f"calibrating on {len(pixels)} pictures: {dataset.folder} has no more")
-    return decode(model, pixels, batch=recipe.batch, progress=progress)
+    model: Model,
+    task: Task,
+    dataset: Dataset,
+    recipe: QuantizeRecipe,
+    seed: int,
+    progress: Progress,
+) -> list[Use]:
+    samples, max_bad = recipe.samples, recipe.max_bad
+    if task == "caption":
+        pixels = pick(dataset, model.preprocess, samples=samples, seed=seed, max_bad=max_bad)
+        found, what = len(pixels), "pictures"
+        seen: list[Use] = [*decode(model, pixels, batch=recipe.batch, progress=progress)]
+    else:
+        seen = uses_of(task, dataset, model.preprocess, samples=samples, seed=seed, max_bad=max_bad)
+        found, what = len(seen), "rows"
+    if found < samples:
+        progress.say(f"calibrating on {found} {what}: {dataset.folder} has no more")
+    return seen
 
 
-def _items(dataset: Dataset, recipe: QuantizeRecipe, progress: Progress) -> int:
-    """How many pictures the metric is measured on, with a word when they are too few."""
+def _items(dataset: Dataset, judged: Judged, recipe: QuantizeRecipe, progress: Progress) -> int:
+    """How many items the metric is measured on, with a word when they are too few."""
     if not recipe.eval_items:
         return 0
-    items = min(recipe.eval_items, len(dataset.captions(_SPLIT)))
-    if 0 < items * recipe.tolerance < _CAPTIONS:
+    rows: dict[Task, Callable[[str], Sequence[object]]] = {
+        "caption": dataset.captions,
+        "retrieval": dataset.retrieval,
+        "vqa": dataset.questions,
+        "nlvr2": dataset.sentences,
+    }
+    items = min(recipe.eval_items, len(rows[judged.task](judged.split)))
+    if 0 < items * recipe.tolerance < _ITEMS:
         progress.say(
-            f"warning: on {items} pictures a few changed captions cost more than the tolerance of "
+            f"warning: of {items} items a few that change cost more than the tolerance of "
             f"{recipe.tolerance:.2%}, whatever the layers do; measure on more"
         )
     return items
 
 
-def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
+def _measured(judged: Judged, data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
     def measure(folder: Path) -> float:
-        how = EvalSettings(batch=recipe.batch, limit=recipe.eval_items, max_bad=recipe.max_bad)
         found = evaluate(
             folder,
             Path(data),
-            task="caption",
-            split=_SPLIT,
-            how=how,
+            task=judged.task,
+            split=judged.split,
+            how=EvalSettings(batch=recipe.batch, limit=recipe.eval_items, max_bad=recipe.max_bad),
             progress=progress,
         )
-        return float(found.metrics[_METRIC])
+        return float(found.metrics[judged.metric])
 
     return measure
 
@@ -184,18 +206,16 @@ def _cider(data: Path, recipe: QuantizeRecipe, progress: Progress) -> Measure:
 def _describe(
     model: Model,
     dataset: Dataset,
-    seen: list[Seen],
-    outcome: Outcome,
+    samples: int,
+    layers: dict[str, LayerDecision],
     recipe: QuantizeRecipe,
-    items: int,
+    metric: dict[str, Any] | None,
 ) -> Quantization:
     """What was decided; `model` computes in 8 bits afterwards."""
-    samples, observed, metric = sum(len(part.pixels) for part in seen), recipe.observer, None
-    if outcome.metric is not None:
-        metric = {"name": _METRIC, "split": _SPLIT, "items": items, **outcome.metric}
+    observed = recipe.observer
     quantization = Quantization(
         mode=recipe.mode,
-        layers=outcome.layers,
+        layers=layers,
         observer=f"{observed} {recipe.percentile:g}" if observed == "percentile" else observed,
         samples=samples,
         data={"name": dataset.name, "sha256": dataset.digest(), "items": samples},
@@ -206,19 +226,19 @@ def _describe(
     return replace(quantization, weight_bytes=after, float_weight_bytes=before)
 
 
-def _write_metrics(draft: Path, quantization: Quantization) -> None:
+def _write_metrics(draft: Path, task: Task, quantization: Quantization) -> None:
     found, data = quantization.metric, quantization.data
     if found is None or data is None:
         return
     write_json(
         draft / "metrics.json",
         {
-            "task": "caption",
-            "split": _SPLIT,
+            "task": task,
+            "split": found["split"],
             "items": found["items"],
             "data": {"name": data["name"], "sha256": data["sha256"]},
             "precision": "int8",
-            "metrics": {_METRIC: found["int8"]},
-            "float": {_METRIC: found["float"]},
+            "metrics": {found["name"]: found["int8"]},
+            "float": {found["name"]: found["float"]},
         },
     )
