@@ -31,7 +31,6 @@ class Trained(NamedTuple):
     model: str
     task: str
     init: str | None = "pretrain"
-    settings: tuple[str, ...] = ()
 
 
 TRAINED = (
@@ -39,8 +38,7 @@ TRAINED = (
     Trained("caption", "caption"),
     Trained("retrieval", "retrieval"),
     Trained("vqa", "vqa"),
-    Trained("nlvr2-begun", "nlvr2", "vqa"),
-    Trained("nlvr2", "nlvr2", "nlvr2-begun", ("steps=1200",)),
+    Trained("nlvr2", "nlvr2", "vqa"),
     Trained("visdial", "visdial"),
 )
 
@@ -78,8 +76,6 @@ def train_command(one: Trained) -> list[str]:
     if one.init is not None:
         words += ["--init", one.init]
     words += ["--recipe", f"shapes-standard-{one.task}"]
-    for setting in one.settings:
-        words += ["--set", setting]
     return [*words, "-o", one.model, "--resume"]
 
 
