@@ -38,7 +38,7 @@ class OnnxTarget(_Dynamic):
     """ONNX files for ONNX Runtime."""
 
     ending: ClassVar[str] = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
 
     def write(
@@ -50,7 +50,7 @@ class OnnxTarget(_Dynamic):
         recipe: ExportRecipe,
         quantization: Quantization | None,
     ) -> None:
-        write_onnx(graph, path, opset=recipe.opset)
+        write_onnx(graph, path, opset=recipe.opset, half=precision == "fp16")
 
 
 class OpenVinoTarget(_Dynamic):

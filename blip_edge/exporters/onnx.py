@@ -8,11 +8,14 @@ in 8 bits is another matter: see `operators`.
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,10 +27,15 @@ __all__ = ["write_onnx"]
 
 # A protobuf ends at 2 GB; weights beyond that would need a second file.
 _MOST_BYTES = 1_500_000_000
+# Biases and norms: not worth a Cast each.
+_LARGE = 1024
 
 
-def write_onnx(graph: Graph, path: Path, *, opset: int = 18) -> None:
+def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False) -> None:
     """Write `graph` to the ONNX file `path`.
+
+    With `half` the file holds weights in float16. They are computed with in float32: ONNX Runtime
+    has few half-precision kernels for processors, and casts weights once, when the file is opened.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -63,7 +71,24 @@ def write_onnx(graph: Graph, path: Path, *, opset: int = 18) -> None:
     for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
+    if half:
+        _halve(onnx, model.graph)
     onnx.save(model, str(path))
+
+
+def _halve(onnx: Any, graph: Any) -> None:
+    """Store large float32 weights in float16, each behind a Cast that has its name."""
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or math.prod(weight.dims) < _LARGE:
+            continue
+        name, stored = weight.name, f"{weight.name}.half"
+        values = onnx.numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _dynamic_shapes(graph: Graph) -> tuple[object, ...]:

@@ -150,6 +150,22 @@ def test_8_bit_bundles_compute_as_the_8_bit_model(
     assert all(g["ops"]["int8"] == g["int8_layers"] for g in document["graphs"].values())
 
 
+def test_half_precision_halves_the_weights_and_keeps_the_words(
+    target: ExportTarget, folder: Path, exported: Exported
+) -> None:
+    half, whole = (exported(folder, target, precision=p) for p in ("fp16", "fp32"))
+    sizes = [
+        sum(row["bytes"] for row in json.loads(text.read_text())["graphs"].values())
+        for text in (half / "manifest.json", whole / "manifest.json")
+    ]
+    weights = (folder / "model.safetensors").stat().st_size
+    # Of a network this small what is stored twice and what is too short to halve count.
+    assert sizes[1] - sizes[0] > 0.3 * weights
+    expected, actual = (dictated(load(p), rows=3, tokens=16, prompt=4) for p in (whole, half))
+    assert not np.array_equal(expected, actual)
+    assert compare(expected, actual).psnr_db > HALF_DB
+
+
 def test_8_bit_bundles_store_8_bit_weights(
     int8_bundle: Path, quantized: Path, target: ExportTarget
 ) -> None:

@@ -33,10 +33,11 @@ def bundle(folder: Path, exported: Exported, tmp_path: Path) -> Path:
 def test_an_unknown_target_and_a_precision_it_lacks_are_usage_errors(
     folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="onnx, openvino, coreml, huggingface"):
+    with pytest.raises(UsageError, match="onnx, openvino, coreml, executorch, huggingface"):
         export(folder, tmp_path / "out", target="tflite")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="onnx bundles are fp32, int8"):
-        export(folder, tmp_path / "out", target="onnx", recipe=ExportRecipe(precision="fp16"))
+    with pytest.raises(UsageError, match="executorch bundles are fp32, not"):
+        recipe = ExportRecipe(precision="fp16")
+        export(folder, tmp_path / "out", target="executorch", recipe=recipe)
     with pytest.raises(UsageError, match="48 positions"):
         export(folder, tmp_path / "out", target="coreml", recipe=ExportRecipe(length=49))
     with pytest.raises(UsageError, match="no room after the prompt's 4 tokens"):
