@@ -1,0 +1,99 @@
+"""The bundles that `cpu_inference.py` races, made as a user makes them: by the command line.
+
+Everything lies in a work folder, a folder of it for each model. What is there already is kept, so
+that a run which was killed goes on.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from cpu_tasks import ModelName, Sizes, inputs, write_weights
+
+from blip_edge.cli import main
+from blip_edge.preprocess import Preprocess
+
+BUNDLES = {
+    f"{target}-{precision}": (target, precision)
+    for target in ("onnx", "openvino")
+    for precision in ("fp32", "int8")
+}
+_QUANTIZE = ("samples=8", "batch=1", "observer=min-max", "sensitivity=none", "eval_items=0")
+_PICTURES = ("train=16", "val=8", "test=4", "unseen=2", "web=0", "dialogs=0", "clips=0")
+
+
+class Unavailable(Exception):
+    """Something that could not be made, in one line."""
+
+
+def prepare(work: Path, name: ModelName, sizes: Sizes, wanted: set[str]) -> dict[str, str]:
+    """Make one model's folders; those of `wanted` bundles that could not be made, and why.
+
+    Under `work`/`name` are: hf (weights), pixels.npy, model, quantized, and the bundles by name.
+    """
+    folder, failed = work / name, dict[str, str]()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "hf" / "vocab.txt").is_file():  # which is written last
+        write_weights(folder / "hf", name, sizes)
+    pixels = Preprocess(size=sizes.image)([inputs(folder / "hf", sizes).picture])
+    np.save(folder / "pixels.npy", pixels)
+    vocabulary = folder / "hf" / "vocab.txt"
+    _run(folder / "model", "import", folder / "hf", "--task", name, "--tokenizer", vocabulary)
+    for bundle in sorted(wanted & BUNDLES.keys()):
+        target, precision = BUNDLES[bundle]
+        try:
+            model = folder / "model" if precision == "fp32" else _quantized(work, folder)
+            settings = ("--target", target, "--precision", precision, "--set", "golden=1")
+            _run(folder / bundle, "export", model, *settings)
+        except Unavailable as error:
+            failed[bundle] = str(error)
+    return failed
+
+
+def _quantized(work: Path, folder: Path) -> Path:
+    _run(work / "shapes", "data", "make", "shapes", *_set(_PICTURES))
+    _run(
+        folder / "quantized",
+        "quantize",
+        folder / "model",
+        "--data",
+        work / "shapes",
+        *_set(_QUANTIZE),
+    )
+    return folder / "quantized"
+
+
+def _set(settings: tuple[str, ...]) -> Iterator[str]:
+    for setting in settings:
+        yield from ("--set", setting)
+
+
+def _run(output: Path, *argv: str | Path) -> None:
+    """One verb, unless what it writes is there.
+
+    Raises:
+        Unavailable: it failed.
+    """
+    if output.exists():
+        return
+    words = [*map(str, argv), "-o", str(output)]
+    print("blip-edge", *words, file=sys.stderr, flush=True)
+    said = StringIO()
+    # In this process: a new one for each verb would import torch again.
+    with patch.object(sys, "argv", ["blip-edge", *words, "--quiet"]), redirect_stderr(said):
+        try:
+            with redirect_stdout(StringIO()):
+                main()
+        except SystemExit as stop:
+            if stop.code:
+                last = next(reversed(said.getvalue().strip().splitlines()), "no message")
+                raise Unavailable(f"{argv[0]}: {last.removeprefix('error: ')}") from None
+
+
+def file_bytes(folder: Path, suffixes: tuple[str, ...]) -> int:
+    """Bytes of the graphs or weights in `folder`."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in suffixes)

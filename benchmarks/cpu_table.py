@@ -1,0 +1,108 @@
+"""The section of benchmarks/README.md on `cpu_inference.py`, from its record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "README.md"
+RECORD = HERE / "results" / "cpu-inference.json"
+BEGIN = "<!-- cpu-inference: written by benchmarks/cpu_inference.py -->\n"
+END = "<!-- /cpu-inference -->\n"
+_STAGES = ("preprocess", "vision", "question", "prefill", "steps", "texts", "rest")
+
+
+def tables(record: dict[str, Any]) -> str:
+    """All tables, in Markdown."""
+    parts = [_head(record), *(_race(race) for race in record["tasks"].values())]
+    parts += [_stages(record), _goals(record)]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _head(record: dict[str, Any]) -> list[str]:
+    how, roof = record["settings"], record["roof"]
+    rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in roof["gflops"].items())
+    race = next(iter(record["tasks"].values()))
+    reference = race["variants"][record["reference"]]["what"]
+    return [
+        f"{how['model']} with random weights, {how['image_size']} px, {how['threads']} threads, "
+        f"{how['rounds']} rounds in turns on {record['machine']['cpu']}; times as fast as "
+        f"{reference}, by medians. The roof was measured in the same run: {rates} (10^9 operations "
+        f"a second), and {roof['read_gb_per_s']:.0f} GB read a second. 100 % of it would be the "
+        "task's least work at these rates.",
+    ]
+
+
+def _race(race: dict[str, Any]) -> list[str]:
+    lines = [
+        f"**{race['what'][0].upper()}{race['what'][1:]}**",
+        "",
+        "| | p50 ms | p90 ms | times as fast (95 %) | of the roof | peak GB | files MB | as the "
+        "reference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in race["variants"].values():
+        if row["p50_ms"] is None:
+            lines.append(f"| {row['what']} | {row['why']} | | | | | | |")
+            continue
+        lines.append(
+            f"| {row['what']} | {row['p50_ms']:.0f} | {row['p90_ms']:.0f} "
+            f"| {_spread(row['speed'])} | {row['roof_share']:.0%} "
+            f"| {row['peak_memory_bytes'] / 1e9:.2f} | {row['file_bytes'] / 1e6:.0f} "
+            f"| {_agreement(row['agreement'])} |"
+        )
+    return lines
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    if "max_abs_diff" in found:
+        return f"within {found['max_abs_diff']:.1g}"
+    words = f"{found['same_tokens']}/{found['tokens']} tokens"
+    if "forced" not in found:
+        return words
+    noise = found["forced_psnr_db"]
+    told = "exact" if noise is None else f"{noise:.0f} dB"
+    return f"{words}; forced {found['forced_same']}/{found['forced']}, {told}"
+
+
+def _stages(record: dict[str, Any]) -> list[str]:
+    lines = [
+        "Where the time of ours goes, medians in ms; preparing the decoded picture is in it, which "
+        "others had done for them:",
+        "",
+        "| | " + " | ".join(_STAGES) + " |",
+        "|---|" + "---|" * len(_STAGES),
+    ]
+    for race in record["tasks"].values():
+        for row in race["variants"].values():
+            if row["p50_ms"] is not None and row["stages_p50_ms"]:
+                times = " | ".join(f"{row['stages_p50_ms'][stage]:.1f}" for stage in _STAGES)
+                lines.append(f"| {race['what']}: {row['what']} | {times} |")
+    return lines
+
+
+def _goals(record: dict[str, Any]) -> list[str]:
+    lines = ["| goal | least | found | |", "|---|---|---|---|"]
+    for race in record["tasks"].values():
+        for precision, goal in race["goals"].items():
+            found = "not measured" if goal["times"] is None else f"{goal['times']:.2f}"
+            end = {True: "reached", False: "missed", None: ""}[goal["reached"]]
+            lines.append(f"| {race['what']}, {precision} | {goal['least']} | {found} | {end} |")
+    return lines
+
+
+def _spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['times']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def with_tables(page: str, record: dict[str, Any]) -> str:
+    """`page` with the tables between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{tables(record)}{END}{after}"
+
+
+def write() -> None:
+    """Redraw the page from the committed record."""
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
