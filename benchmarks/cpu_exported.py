@@ -83,8 +83,12 @@ def _parts(model: Any, folder: Path) -> dict[str, tuple[Any, dict[str, Any], lis
         for at in range(2 * text.num_hidden_layers)
     }
     present = [name.replace("past", "present") for name in past]
-    free = {"input_ids": {0: "r", 1: "t"}} | seen | {name: {0: "r", 2: "p"} for name in past}
-    feeds = {"input_ids": ids, "states": states, **past}
+    free = (
+        {"input_ids": {0: "r", 1: "t"}, "beam_idx": {0: "r"}}
+        | seen
+        | {name: {0: "r", 2: "p"} for name in past}
+    )
+    feeds = {"input_ids": ids, "beam_idx": torch.arange(2), "states": states, **past}
     found["decoder"] = (Decoder(model), feeds, ["logits", *present], free)
     return found
 
@@ -173,12 +177,14 @@ class _Session:
         }
 
     def step(self, input_ids: Any, beam_idx: Any) -> Any:
-        past = self._past
-        if len(beam_idx) > 1 and next(iter(past.values())).shape[2]:
-            past = {name: value[beam_idx] for name, value in past.items()}
-        feeds = {"input_ids": input_ids.astype(np.int64), "states": self._states, **past}
+        feeds = {
+            "input_ids": input_ids.astype(np.int64),
+            "beam_idx": beam_idx.astype(np.int64),
+            "states": self._states,
+            **self._past,
+        }
         found = self._decoder(feeds)
-        self._past = {name: found[name.replace("past", "present")] for name in past}
+        self._past = {name: found[name.replace("past", "present")] for name in self._past}
         return found["logits"]
 
 
@@ -226,12 +232,15 @@ def _openvino(path: Path, runtime: str) -> _Graph:
     names = [port.any_name for port in compiled.outputs]
 
     def call(feeds: Feeds) -> Feeds:
-        request.infer(feeds, share_inputs=True)
+        for name, value in feeds.items():
+            # An empty array loses its shape where memory is shared.
+            request.set_tensor(name, openvino.Tensor(value, shared_memory=value.size > 0))
+        request.infer()
         return {name: request.get_tensor(name).data.copy() for name in names}
 
     shapes = {
         port.any_name: [
-            len_.get_length() if len_.is_static else None for len_ in port.partial_shape
+            side.get_length() if side.is_static else None for side in port.partial_shape
         ]
         for port in compiled.inputs
     }

@@ -60,19 +60,22 @@ class Embedder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One step: (R, T) tokens, what they read (R, N, D), and the cache of their own keys and
-    values, each (R, H, P, K); logits (R, V) after the last token, and the longer cache."""
+    """One step: (R, T) tokens, the rows (R,) that they continue, what they read (R, N, D), and the
+    cache of their own keys and values, each (R, H, P, K), to logits (R, V) after the last token and
+    the longer cache."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.decoder = model.text_decoder
 
-    def forward(self, input_ids: Tensor, states: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, input_ids: Tensor, beam_idx: Tensor, states: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
         from transformers import DynamicCache, EncoderDecoderCache
 
         own = DynamicCache()
         for layer, (key, value) in enumerate(zip(past[::2], past[1::2], strict=True)):
-            own.update(key, value, layer)
+            own.update(key[beam_idx], value[beam_idx], layer)
         cache = EncoderDecoderCache(own, DynamicCache())
         out = self.decoder(
             input_ids=input_ids,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cpu_tasks import TASKS
+from cpu_tasks import TASKS, UNSAID
 from cpu_workers import VARIANTS
 from numpy.typing import NDArray
 
@@ -13,8 +13,6 @@ from blip_edge.benchmarks.stats import ratio, summarise
 REFERENCE = "hf-fp32"
 # Sums in another order; of logits and unit vectors.
 CLOSE = 1e-3
-_NEVER_SAID = 3
-"""[SEP], whose logit is far from all others and would hide their errors."""
 
 
 def unmeasured(why: str) -> dict[str, Any]:
@@ -96,7 +94,8 @@ def _agreement(name: str, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _forced(expected: NDArray[np.float32], got: NDArray[np.float32]) -> dict[str, Any]:
     """Logits (T, V) after tokens that were given: signal to noise, and same first choices."""
-    expected, got = (np.delete(logits, _NEVER_SAID, axis=1) for logits in (expected, got))
+    # Their logits are far from all others and would hide the errors of these.
+    expected, got = (np.delete(logits, UNSAID, axis=1) for logits in (expected, got))
     noise = float(np.square(got - expected).mean())
     peak = float(np.abs(expected).max())
     return {

@@ -21,6 +21,8 @@ PROMPT = "a picture of "
 NEW_TOKENS, ANSWER_TOKENS, QUESTION, TEXT, TEXTS, READ, FORCED = 20, 5, 8, 12, 64, 16, 40
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _SEP = 3
+UNSAID = [*range(len(_SPECIAL)), -2, -1]
+"""No word: never an answer, so that all lengths are as they were asked for."""
 # Far below every other logit, and not so far that errors are nothing beside it.
 _NEVER = -30.0
 
@@ -102,16 +104,23 @@ def write_weights(folder: Path, name: ModelName, sizes: Sizes) -> None:
             if "norm" in key.lower():
                 weight.fill_(float(key.endswith("weight")))
             elif weight.ndim > 1:
-                weight.normal_(std=(0.04 if "vision" in key else 0.06) * (768 / sizes.text) ** 0.5)
+                weight.normal_(std=_std(key) * (768 / sizes.text) ** 0.5)
             elif weight.ndim == 1:
                 weight.normal_(std=0.02)
         if name != "retrieval":
-            model.text_decoder.cls.predictions.bias[_SEP] = _NEVER
+            model.text_decoder.cls.predictions.bias[UNSAID] = _NEVER
     model.config.architectures = [CLASSES[name]]
     model.save_pretrained(folder)
     words = [*_SPECIAL, *PROMPT.split()]
     words += [f"word{number}" for number in range(sizes.words - len(words))]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+
+
+def _std(key: str) -> float:
+    if "vision" in key:
+        return 0.04
+    # Layers quieter than words and places, or a decoder says one word for ever.
+    return 0.06 if "embeddings" in key else 0.025
 
 
 def _config(sizes: Sizes) -> Any:
