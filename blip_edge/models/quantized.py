@@ -235,6 +235,7 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("input_scale", torch.tensor(1.0))
         self.register_buffer("input_zero_point", torch.tensor(0, dtype=torch.uint8))
         self.register_buffer("bias", torch.zeros(out_features))
+        self._unpacked: tuple[tuple[int, torch.device], Tensor] | None = None
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, decision: LayerDecision) -> Self:
@@ -269,7 +270,14 @@ class QuantizedLinear(nn.Module):
         """(…, I) to (…, O); the float weights that a head is handed are not looked at."""
         zero = self.input_zero_point.to(x.dtype)
         x = (self.quantize_input(x) - zero) * self.input_scale
-        return F.linear(x, self.dequantize_weight(), self.bias)
+        return F.linear(x, self._float_weight(), self.bias)
+
+    def _float_weight(self) -> Tensor:
+        """`dequantize_weight`, once: to unpack takes longer than a decoding step's product."""
+        now = self.weight._version, self.weight.device
+        if self._unpacked is None or self._unpacked[0] != now:
+            self._unpacked = now, self.dequantize_weight()
+        return self._unpacked[1]
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
