@@ -7,11 +7,7 @@ for (look-ups, layer norms, the reordering of rows) runs on ExecuTorch's portabl
 # R rows = B x beams · Q rows of the step before · T text tokens · P past tokens
 # N tokens that cross-attention reads · H heads · K width of a head
 
-import inspect
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +15,7 @@ from torch import Tensor
 
 from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import DecoderGraph, Graph
+from blip_edge.exporters.quiet import quiet
 from blip_edge.models.blip import Blip
 
 __all__ = ["BoundedDecoderGraph", "write_executorch"]
@@ -43,13 +40,15 @@ def write_executorch(graph: Graph, path: Path, *, bounds: Mapping[str, int]) -> 
     Raises:
         MissingExtraError: executorch is not installed.
     """
-    with _quiet():
+    with quiet():
         lower = import_extra("executorch.exir", "executorch").to_edge_transform_and_lower
         xnnpack = import_extra(
             "executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch"
         )
+        # The past alone may be empty: it is before the first step.
+        sizes = {n: torch.export.Dim(n, min=int(n != "P"), max=most) for n, most in bounds.items()}
         program = torch.export.export(
-            graph.eval(), graph.examples(), dynamic_shapes=_dynamic_shapes(graph, bounds)
+            graph.eval(), graph.examples(), dynamic_shapes=graph.dynamic_shapes(sizes)
         )
         attention = torch.ops.aten.scaled_dot_product_attention.default
         program = program.run_decompositions({attention: _two_products})
@@ -65,29 +64,5 @@ def _two_products(
     Ours never are, masks being finite, and XNNPACK has no kernels for that guard.
     """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ v
-
-
-def _dynamic_shapes(graph: Graph, bounds: Mapping[str, int]) -> tuple[object, ...]:
-    """Free sizes of every input, in the nesting of `forward`'s arguments."""
-    # The past alone may be empty: it is before the first step.
-    sizes = {n: torch.export.Dim(n, min=int(n != "P"), max=bound) for n, bound in bounds.items()}
-    free = [
-        {axis: sizes[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
-        for port in graph.inputs.values()
-    ]
-    kinds = [one.kind for one in inspect.signature(graph.forward).parameters.values()]
-    named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(free) if named == len(free) else (*free[:named], tuple(free[named:]))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations between its packages and torch
-            yield
-    finally:
-        logging.disable(before)
+    shares: Tensor = (scores if attn_mask is None else scores + attn_mask).softmax(-1)
+    return shares @ v

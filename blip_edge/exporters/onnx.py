@@ -6,10 +6,7 @@ runtime understands, over weights that the file holds as int8. Whether a runtime
 in 8 bits is another matter: see `operators`.
 """
 
-import inspect
-import logging
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.quiet import quiet
 from blip_edge.models.quantized import QuantizedLinear, QuantizedWords
 
 __all__ = ["write_onnx"]
@@ -49,14 +47,14 @@ def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False)
             f"{weights / 1e9:.1f} GB of weights do not fit into {path.name}, which holds at most "
             f"{_MOST_BYTES / 1e9:.1f} GB; quantize or prune the model first"
         )
-    with _quantized_as_operators(graph), _quiet():
+    with _quantized_as_operators(graph), quiet():
         program = torch.onnx.export(
             graph.eval(),
             graph.examples(),
             dynamo=True,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            dynamic_shapes=_dynamic_shapes(graph),
+            dynamic_shapes=graph.dynamic_shapes(_free_sizes()),
             opset_version=opset,
             external_data=False,
             verbose=False,
@@ -91,34 +89,14 @@ def _halve(onnx: Any, graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _dynamic_shapes(graph: Graph) -> tuple[object, ...]:
-    """Free sizes of every input, in the nesting of `forward`'s arguments."""
-    sizes = {
+def _free_sizes() -> dict[str, object]:
+    return {
         "R": torch.export.Dim("R", min=1),
         "Q": torch.export.Dim("Q", min=1),
         "T": torch.export.Dim("T", min=1, max=4096),
         "P": torch.export.Dim("P", min=0, max=4096),
         "N": torch.export.Dim("N", min=1, max=4096),
     }
-    free = [
-        {axis: sizes[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
-        for port in graph.inputs.values()
-    ]
-    kinds = [one.kind for one in inspect.signature(graph.forward).parameters.values()]
-    named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(free) if named == len(free) else (*free[:named], tuple(free[named:]))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations in torch, notes on shared axis names
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager

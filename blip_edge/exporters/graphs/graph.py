@@ -7,6 +7,7 @@ axes, example inputs, the manifest and the checks are read off it.
 # B images · R rows = B x beams · Q rows of the step before · T text tokens · P past tokens
 # N tokens that cross-attention reads · H heads · K width of a head
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -90,6 +91,16 @@ class Graph(Blip):
             else:
                 made.append(torch.zeros(shape, dtype=torch.int32))
         return tuple(made)
+
+    def dynamic_shapes(self, sizes: Mapping[str, object]) -> tuple[object, ...]:
+        """`sizes` of every input's free axes, in the nesting of `forward`'s arguments."""
+        free = [
+            {axis: sizes[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
+            for port in self.inputs.values()
+        ]
+        kinds = [one.kind for one in inspect.signature(self.forward).parameters.values()]
+        named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return tuple(free) if named == len(free) else (*free[:named], tuple(free[named:]))
 
 
 def _all_in(modules: Iterable[nn.Module]) -> set[nn.Module]:
