@@ -23,7 +23,7 @@ from typing import Any
 
 import cpu_table
 from cpu_bundles import BUNDLES
-from cpu_record import REFERENCE, race_of, unmeasured
+from cpu_record import REFERENCE, agreement, race_of, unmeasured
 from cpu_roof import floor_ms
 from cpu_tasks import BASE, FORCED, TASKS, THREADS, TINY, Sizes
 from cpu_workers import VARIANTS, Failed, Worker, work
@@ -98,7 +98,7 @@ def _race(
         for name in (name for name in variants if name not in why):
             worker = workers[name] = Worker([sys.executable, __file__, "--worker", name, *argv])
             try:
-                checks[name] = worker.check()
+                checks[name] = worker.check(compiles=name.endswith("compiled"))
                 for _ in range(WARMUP):
                     worker.step()
             except Failed as error:
@@ -107,6 +107,7 @@ def _race(
             print(f"{task}: {name} {missing.get(name, 'is ready')}", file=sys.stderr, flush=True)
         if REFERENCE not in workers:
             raise SystemExit(f"error: {REFERENCE}, {missing[REFERENCE]['why']}")
+        agreements = {name: agreement(name, checks) for name in workers}
         rows = _rounds(task, workers, rounds)
     finally:
         for worker in workers.values():
@@ -114,7 +115,7 @@ def _race(
     floors = {
         precision: round(floor_ms(task, sizes, roof, precision), 3) for precision in roof["gflops"]
     }
-    return race_of(task, checks, rows, missing, floors)
+    return race_of(task, checks, agreements, rows, missing, floors)
 
 
 def _rounds(task: str, workers: dict[str, Worker], rounds: int) -> dict[str, list[dict[str, Any]]]:

@@ -23,25 +23,26 @@ def unmeasured(why: str) -> dict[str, Any]:
 def race_of(
     task: str,
     checks: dict[str, dict[str, Any]],
+    agreements: dict[str, dict[str, Any]],
     rows: dict[str, list[dict[str, Any]]],
     missing: dict[str, dict[str, Any]],
     floors: dict[str, float],
 ) -> dict[str, Any]:
-    """The record of one task. `checks` are first answers, `rows` timed ones."""
+    """The record of one task. `checks` are first answers, `agreements` what they share with the
+    reference's, `rows` timed ones."""
     reference = [row["wall_ms"] for row in rows[REFERENCE]]
     variants = {}
     for name, variant in VARIANTS.items():
         if name in missing:
             variants[name] = {"what": variant.what, **missing[name]}
         elif name in rows:
-            agreement = _agreement(name, checks)
             floor = floors[variant.precision]
             variants[name] = {
                 "what": variant.what,
                 "precision": variant.precision,
                 **_times(rows[name], reference, floor),
                 "file_bytes": checks[name]["file_bytes"],
-                "agreement": agreement,
+                "agreement": agreements[name],
             }
     return {
         "what": TASKS[task].what,
@@ -72,8 +73,8 @@ def _times(rows: Sequence[dict[str, Any]], reference: list[float], floor: float)
     }
 
 
-def _agreement(name: str, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """How far a variant answers as the reference does; ours in float32 must."""
+def agreement(name: str, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How far a variant answers as the reference does; ours in float32 must, or the run ends."""
     expected, got = checks[REFERENCE]["answer"], checks[name]["answer"]
     must = VARIANTS[name].what.startswith("blip-edge") and VARIANTS[name].precision == "fp32"
     found: dict[str, Any]

@@ -13,8 +13,8 @@ import numpy as np
 from cpu_bundles import BUNDLES
 from cpu_tasks import ModelName, Sizes, inputs
 
-# Loading, compiling and the first answer; a compiler that needs longer is given up.
-_PATIENCE_S = 180.0
+# For an answer; a compiler that needs longer for the first one is given up.
+_PATIENCE_S, _COMPILER_S = 1800.0, 180.0
 
 
 class Variant(NamedTuple):
@@ -113,13 +113,13 @@ class Worker:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def check(self) -> dict[str, Any]:
+    def check(self, *, compiles: bool) -> dict[str, Any]:
         """Its first answer, what it computes, and the bytes of its files.
 
         Raises:
             Failed: it took too long, or ended.
         """
-        found = self._ask(_PATIENCE_S)
+        found = self._ask(_COMPILER_S if compiles else _PATIENCE_S)
         if "error" in found:
             raise Failed(found["error"])
         return found
