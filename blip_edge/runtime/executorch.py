@@ -29,8 +29,10 @@ class ExecuTorchEngine(GraphEngine):
 
     Args:
         manifest: of a bundle exported for ExecuTorch.
-        threads: how many it may use, as all of this process's ExecuTorch engines do from then on;
-            its own choice when not given.
+        threads: how many it may use, its own choice when not given; a process has one pool.
+
+    Raises:
+        UsageError: another number of threads than the process uses already.
     """
 
     def __init__(self, manifest: Manifest, *, threads: int | None = None) -> None:
@@ -39,11 +41,9 @@ class ExecuTorchEngine(GraphEngine):
                 f"{manifest.folder}/manifest.json gives an ExecuTorch decoder no bounds; "
                 "export the model again"
             )
-        super().__init__(manifest, ExecuTorchRunner, lambda tensor: tensor.numpy())
         if threads is not None:
-            library = import_extra(_BINDINGS, "executorch")
-            with _no_talk():
-                library._unsafe_reset_threadpool(threads)
+            _use(threads)
+        super().__init__(manifest, ExecuTorchRunner, lambda tensor: tensor.numpy())
         self._bounds = manifest.cache.static or StaticCache(0, 0)
         self._layers = manifest.cache.layers
         self.max_tokens = min([self.max_tokens, *(t for _, t in self._texts().values())])
@@ -151,6 +151,22 @@ class _ExecuTorchSession:
 
 _BINDINGS = "executorch.extension.pybindings.portable_lib"
 _TEXT_PORTS = ("input_ids", "attention_mask")
+_opened: set[Path] = set()
+"""Programs that this process has opened."""
+
+
+def _use(threads: int) -> None:
+    """Set the size of the process's pool, while there is no program: an open one keeps its pool."""
+    library = import_extra(_BINDINGS, "executorch")
+    with _no_talk():
+        now = library._threadpool_get_thread_count()
+        if threads != now and not _opened:
+            library._unsafe_reset_threadpool(threads)
+            now = threads
+    if threads != now:
+        raise UsageError(
+            f"ExecuTorch uses {now} threads in this process already; {threads} need another one"
+        )
 
 
 def _method(path: Path) -> Any:
@@ -158,7 +174,9 @@ def _method(path: Path) -> Any:
     with _no_talk():
         import_extra(_BINDINGS, "executorch")._threadpool_get_thread_count()  # starts it
         try:
-            return runtime.load_program(path).load_method("forward")
+            method = runtime.load_program(path).load_method("forward")
+            _opened.add(path)
+            return method
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
     raise ArtifactError(f"{path}: ExecuTorch cannot open it: {reason}")
