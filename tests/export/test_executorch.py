@@ -102,7 +102,7 @@ def test_captions_have_the_same_tokens_as_torch(bundle: Path, uneven: Path, beam
 
 
 def test_threads_are_set_before_a_program_is_open_and_then_stay(bundle: Path) -> None:
-    """In a process of its own: ExecuTorch crashes where a program outlives the pool it began with."""
+    """In a process of its own: ExecuTorch crashes where a program outlives its first pool."""
     program = f"""
 from blip_edge import load
 from blip_edge.errors import UsageError
