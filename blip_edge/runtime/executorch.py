@@ -7,7 +7,7 @@ bundle is opened.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +186,11 @@ def _method(path: Path) -> Any:
 def _no_talk() -> Iterator[None]:
     """Keep what ExecuTorch's own code says of the processor off stderr, which is for us."""
     kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
+    # Some of it is written to the file, some handed to Python.
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
