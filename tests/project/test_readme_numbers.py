@@ -24,6 +24,14 @@ def test_the_benchmarks_page_says_what_the_records_say() -> None:
     assert program.BEGIN in page
 
 
+def test_the_benchmarks_page_says_how_often_bundles_said_the_same() -> None:
+    program = program_of("same_words")
+    page = program.PAGE.read_text(encoding="utf-8")
+    record = json.loads(program.RECORD.read_text(encoding="utf-8"))
+    assert program.with_table(page, record) == page
+    assert program.BEGIN in page
+
+
 def test_the_readme_says_what_the_recorded_run_said() -> None:
     program = program_of("quickstart_table")
     record, seeds = (
