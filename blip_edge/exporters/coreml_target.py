@@ -24,7 +24,7 @@ from blip_edge.exporters.graphs import (
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.bert import WordProduct
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import HEAD, Quantization, QuantizedLinear, QuantizedWords
+from blip_edge.models.quantized import HEAD, QuantizedLinear, QuantizedWords
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -81,15 +81,7 @@ class CoreMLTarget:
             graph.facts = facts
         return graphs
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        precision: Precision,
-        recipe: ExportRecipe,
-        quantization: Quantization | None,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         int8 = [
             layer
             for layer, module in graph.named_modules()

@@ -9,7 +9,6 @@ from blip_edge.exporters.onnx import write_onnx
 from blip_edge.exporters.openvino import write_openvino
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import Quantization
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -41,15 +40,7 @@ class OnnxTarget(_Dynamic):
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        precision: Precision,
-        recipe: ExportRecipe,
-        quantization: Quantization | None,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         write_onnx(graph, path, opset=recipe.opset, half=precision == "fp16")
 
 
@@ -60,13 +51,5 @@ class OpenVinoTarget(_Dynamic):
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "openvino": "openvino"}
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        precision: Precision,
-        recipe: ExportRecipe,
-        quantization: Quantization | None,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         write_openvino(graph, path, precision=precision, opset=recipe.opset)

@@ -9,7 +9,6 @@ from blip_edge.exporters.executorch import BoundedDecoderGraph, write_executorch
 from blip_edge.exporters.graphs import DecoderGraph, Graph, graphs_of
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import Quantization
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -51,15 +50,7 @@ class ExecuTorchTarget:
         _check("length", length, _SHORTEST, most)
         return [*graphs[:-1], BoundedDecoderGraph(reference.blip, rows=rows, length=length)]
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        precision: Precision,
-        recipe: ExportRecipe,
-        quantization: Quantization | None,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         text = recipe.text_length or min(_TEXT, graph.config.text_config.max_position_embeddings)
         bounds = {"R": recipe.text_rows or _TEXTS, "T": text, "N": text}
         if isinstance(graph, BoundedDecoderGraph):

@@ -97,9 +97,7 @@ def export(
         document = _document(model, reference, graphs, target, precision, recipe, quantization)
         for graph in progress.track(graphs, f"export {target}"):
             path = draft / document["graphs"][graph.name]["file"]
-            _TARGETS[target].write(
-                graph, path, precision=precision, recipe=recipe, quantization=quantization
-            )
+            _TARGETS[target].write(graph, path, precision, recipe)
         reference.tokenizer.save(draft)
         _sign(draft, document)
         asked = {

@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol
 from blip_edge.exporters.graphs import Graph
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import Quantization
 from blip_edge.runtime.engine import Task
 
 __all__ = ["Maker"]
@@ -43,16 +42,8 @@ class Maker(Protocol):
         """
         ...
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        precision: Precision,
-        recipe: ExportRecipe,
-        quantization: Quantization | None,
-    ) -> None:
-        """Write `graph` to `path`; `quantization` is there at int8."""
+    def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
+        """Write `graph` to `path`."""
         ...
 
     def notes(self, precision: Precision) -> list[str]:

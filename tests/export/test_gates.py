@@ -57,7 +57,7 @@ def quick(folder: Path, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> 
     """Converting takes longest: graphs that were converted once are taken again."""
     made = exported(folder, "coreml", precision="fp32")
 
-    def copied(self: CoreMLTarget, graph: Any, path: Path, **how: Any) -> None:
+    def copied(self: CoreMLTarget, graph: Any, path: Path, *how: Any) -> None:
         shutil.copytree(made / path.name, path)
 
     monkeypatch.setattr(CoreMLTarget, "write", copied)
