@@ -60,8 +60,9 @@ def _with_pairs(
     home: Picture, pictures: list[Picture], world: World, rng: np.random.Generator
 ) -> tuple[str, dict[bool, tuple[Picture, Picture]]] | None:
     """A sentence that `home` suggests, with a pair that it is true of and one that it is not."""
+    templates = _TEMPLATES if world.recipe.objects > 1 else _OF_SINGLE_THINGS
     for _ in range(_SENTENCES):
-        sentence = _TEMPLATES[rng.integers(len(_TEMPLATES))](home.scene, world, rng)
+        sentence = templates[rng.integers(len(templates))](home.scene, world, rng)
         pairs: dict[bool, tuple[Picture, Picture]] = {}
         for _ in range(_PAIRS):
             other = pictures[rng.integers(len(pictures))]
@@ -119,9 +120,7 @@ def _total(scene: Scene, world: World, rng: np.random.Generator) -> _Sentence:
 
 
 def _more(scene: Scene, world: World, rng: np.random.Generator) -> _Sentence:
-    # Of single things no picture ever has more than another.
-    phrase = Phrase() if world.recipe.objects > 1 and rng.random() < 0.5 else None
-    phrase = phrase or _sort(scene, world, rng)
+    phrase = Phrase() if rng.random() < 0.5 else _sort(scene, world, rng)
     sides = ("left", "right") if rng.random() < 0.5 else ("right", "left")
 
     def true(left: Scene, right: Scene) -> bool:
@@ -145,7 +144,9 @@ def _related(scene: Scene, world: World, rng: np.random.Generator) -> _Sentence:
     return _Sentence(f"at least one of the pictures shows {words}", true)
 
 
-_TEMPLATES = (_both, _only_one, _sides, _total, _more, _related)
+_OF_SINGLE_THINGS = (_both, _only_one, _sides, _total)
+"""Of pictures of one thing none shows more than another, and in none is anything beside it."""
+_TEMPLATES = (*_OF_SINGLE_THINGS, _more, _related)
 
 
 def _sort(scene: Scene, world: World, rng: np.random.Generator) -> Phrase:
