@@ -4,8 +4,9 @@ BLIP tokenises normally, `[CLS] … [SEP]`, and then overwrites the first id: `[
 image-grounded encoder, `[DEC]` for the decoder (paper section 3.1).
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +18,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
 
-__all__ = ["Tokenizer", "clean_caption", "clean_question", "exchange_sides"]
+__all__ = ["Tokenizer", "clean_caption", "clean_question", "exchange_sides", "require_covered"]
 
 First = Literal["cls", "enc", "dec"]
 
@@ -133,6 +134,52 @@ class Tokenizer:
             raise ArtifactError(f"{path} is not a BERT vocabulary: no {', '.join(missing)}")
         return cls(_from_words(vocab))
 
+    def restricted(self, texts: Iterable[str]) -> tuple[Self, NDArray[np.int64]]:
+        """A tokenizer with those pieces alone that `texts` need, and (V',) their ids in this one.
+
+        `texts` are split into the same pieces as before, and ids keep their order. Special tokens
+        stay, and so do single characters that occur, so that other words can still be spelled.
+
+        Why the split stays: WordPiece takes the longest piece that the rest of a word starts with.
+        A vocabulary that has this piece, and no piece that there was not before, has no longer one
+        either; so by induction each step finds what it found. A word that cannot be finished is
+        [UNK]; its first pieces stay too, though they are in no text's ids: without them a shorter
+        one might lead on to the word's end, and [UNK] would become something else.
+
+        Raises:
+            ArtifactError: this is no WordPiece tokenizer, or one that does not split texts first.
+        """
+        document = json.loads(self._tokenizer.to_str())
+        model, ids = document["model"], self._tokenizer.get_vocab()
+        if model["type"] != "WordPiece":
+            raise ArtifactError(
+                f"the tokenizer is a {model['type']}; only a WordPiece can be cut to fewer words"
+            )
+        if document["normalizer"] is None or document["pre_tokenizer"] is None:
+            raise ArtifactError("the tokenizer does not split texts into words, as BERT's does")
+        specials = (*_BERT_TOKENS, *_BLIP_TOKENS, model["unk_token"])
+        needed = {token["content"] for token in document["added_tokens"]}
+        needed |= {token for token in specials if token in ids}
+        needed |= _pieces(_words(self._tokenizer, texts), model)
+        order = sorted(needed, key=lambda piece: ids[piece])
+        numbers = {piece: number for number, piece in enumerate(order)}
+        model["vocab"] = numbers
+        for token in document["added_tokens"]:
+            token["id"] = numbers[token["content"]]
+        # What puts [CLS] and [SEP] on holds ids too, and is made anew.
+        smaller = _ended(tokenizers.Tokenizer.from_str(json.dumps(document)))
+        return type(self)(smaller), np.array([ids[piece] for piece in order], dtype=np.int64)
+
+    def unknown_words(self, texts: Iterable[str]) -> list[str]:
+        """The words of `texts` that become [UNK], each once, as they are written there."""
+        unknown: dict[str, None] = {}
+        for text in texts:
+            found = self._tokenizer.encode(text)
+            for number, (begin, end) in zip(found.ids, found.offsets, strict=True):
+                if number == self.unk and text[begin:end] != "[UNK]":
+                    unknown[text[begin:end]] = None
+        return list(unknown)
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
         self._tokenizer.save(str(Path(folder) / _FILE))
@@ -187,6 +234,22 @@ class Tokenizer:
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
 
 
+def require_covered(tokenizer: Tokenizer, texts: Iterable[str], source: Path | str) -> None:
+    """Make sure that no word of `texts` becomes [UNK].
+
+    Raises:
+        ArtifactError: some do; `source`, their number and up to three of them are named.
+    """
+    unknown = tokenizer.unknown_words(texts)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:3])) + (", …" if len(unknown) > 3 else "")
+        words = "word" if len(unknown) == 1 else "words"
+        raise ArtifactError(
+            f"{source}: the vocabulary cannot spell {len(unknown)} {words}: {named}; take one from "
+            "texts in which their characters occur"
+        )
+
+
 def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:
     """A WordPiece model with BERT's lower-casing, splitting and joining around it."""
     tokenizer = tokenizers.Tokenizer(model)
@@ -196,13 +259,45 @@ def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _characters(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str]:
-    """The characters of `texts` as pieces, in alphabetical order: at the start, then inside."""
+def _words(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> set[str]:
+    """What `texts` are split into before words are split into pieces."""
     normalise = tokenizer.normalizer.normalize_str
     split = tokenizer.pre_tokenizer.pre_tokenize_str
-    words = {word for text in texts for word, _ in split(normalise(text))}
+    return {word for text in texts for word, _ in split(normalise(text))}
+
+
+def _characters(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str]:
+    """The characters of `texts` as pieces, in alphabetical order: at the start, then inside."""
+    words = _words(tokenizer, texts)
     inside = sorted({letter for word in words for letter in word[1:]})
     return [*sorted(set("".join(words))), *(f"##{letter}" for letter in inside)]
+
+
+def _pieces(words: Iterable[str], model: dict[str, Any]) -> set[str]:
+    """What `words` need of a WordPiece `model`, as tokenizer.json describes it."""
+    vocab, inside = model["vocab"], model["continuing_subword_prefix"]
+    letters: set[str] = set()
+    needed: set[str] = set()
+    for word in words:
+        letters.update(word)
+        if len(word) <= model["max_input_chars_per_word"]:  # longer ones are not looked at
+            needed.update(_longest_matches(word, vocab, inside))
+    return needed | {
+        piece for letter in letters for piece in (letter, inside + letter) if piece in vocab
+    }
+
+
+def _longest_matches(word: str, vocab: Container[str], inside: str) -> Iterator[str]:
+    """The pieces of a word from its start on, as far as there are any."""
+    start = 0
+    while start < len(word):
+        prefix = inside if start else ""
+        ends = range(len(word), start, -1)
+        end = next((end for end in ends if prefix + word[start:end] in vocab), None)
+        if end is None:
+            return
+        yield prefix + word[start:end]
+        start = end
 
 
 def _from_words(vocab: dict[str, int]) -> tokenizers.Tokenizer:
@@ -211,6 +306,11 @@ def _from_words(vocab: dict[str, int]) -> tokenizers.Tokenizer:
 
 def _finish(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     tokenizer.add_special_tokens([*_BERT_TOKENS, *_BLIP_TOKENS])
+    return _ended(tokenizer)
+
+
+def _ended(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """With [CLS] before and [SEP] after every text."""
     ends = {token: tokenizer.token_to_id(token) or 0 for token in ("[SEP]", "[CLS]")}
     tokenizer.post_processor = processors.BertProcessing(*ends.items())
     return tokenizer
