@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blip_edge.models import TextConfig, VisionConfig
+from blip_edge.models.cost import image_macs, read_cost, text_cost
+from blip_edge.models.weighing import TextMatrices, text_layers
 from blip_edge.recipe import load
 from blip_edge.training import TrainRecipe
 
@@ -57,28 +60,44 @@ class Network:
         return (self.image_tokens - 1) * 3 * self.patch**2 * self.vision_width
 
     @property
+    def layers(self) -> list[TextMatrices]:
+        """Of the text tower; how its heads are cut does not matter here."""
+        text = TextConfig(
+            hidden_size=self.text_width,
+            num_hidden_layers=self.text_layers,
+            num_attention_heads=1,
+            intermediate_size=4 * self.text_width,
+            encoder_hidden_size=self.vision_width,
+        )
+        return text_layers(text)
+
+    @property
     def image(self) -> int:
-        """Of the image tower: 4 N D² projections, 8 N D² feed-forward, 2 N² D attention a layer."""
-        n, d = self.image_tokens, self.vision_width
-        return self.patches + self.vision_layers * (12 * n * d**2 + 2 * n**2 * d)
+        """Of the image tower."""
+        vision = VisionConfig(
+            image_size=self.side,
+            patch_size=self.patch,
+            hidden_size=self.vision_width,
+            num_hidden_layers=self.vision_layers,
+            num_attention_heads=1,
+            intermediate_size=4 * self.vision_width,
+        )
+        return image_macs(vision)
 
     @property
     def text(self) -> int:
         """Of a text alone."""
-        t, h = self.tokens, self.text_width
-        return self.text_layers * (12 * t * h**2 + 2 * t**2 * h)
+        return text_cost(self.layers, self.tokens).macs
 
     @property
     def look(self) -> int:
         """Of a text that looks at a picture, beside `text`; keys and values are `seen`."""
-        t, h = self.tokens, self.text_width
-        return self.text_layers * (2 * t * h**2 + 2 * t * self.image_tokens * h)
+        return text_cost(self.layers, self.tokens, seen=self.image_tokens).macs - self.text
 
     @property
     def seen(self) -> int:
         """Of a picture's keys and values."""
-        n, d, h = self.image_tokens, self.vision_width, self.text_width
-        return self.text_layers * 2 * n * d * h
+        return read_cost(self.layers, self.image_tokens).macs
 
     @property
     def head(self) -> int:

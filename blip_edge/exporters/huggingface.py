@@ -82,6 +82,10 @@ def _without_bars() -> Iterator[None]:
 def _why_not(config: BlipConfig) -> str:
     """What the classes of `transformers` lack for a model, and what to do about it."""
     vision, text = config.vision_config, config.text_config
+    if vision.num_output_tokens < vision.num_tokens:
+        return (
+            "transformers has no image tower of BLIP that merges tokens; export to another target"
+        )
     match config.architecture:
         case "BlipForPreTraining":
             return (

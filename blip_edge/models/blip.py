@@ -7,8 +7,8 @@ Answering questions has encoder and decoder, the decoder reading the question's 
 the picture; judging a sentence about two pictures (NLVR2) has an encoder that looks at both.
 """
 
-# B images · F frames of a clip · R rows = B x texts · T text tokens · N image tokens · D width
-# E width of the shared space · V vocabulary
+# B images · F frames of a clip · R rows = B x texts · T text tokens · N image tokens that the
+# image tower leaves · D width · E width of the shared space · V vocabulary
 
 from collections.abc import Sequence
 
@@ -94,7 +94,7 @@ class Blip(nn.Module):
 
     def embed_image(self, image_tokens: Tensor) -> Tensor:
         """(B, N, D) image tokens to unit vectors (B, E); a clip's is the mean of its frames'."""
-        starts = image_tokens[:, :: self.config.vision_config.num_tokens]  # (B, F, D)
+        starts = image_tokens[:, :: self.config.vision_config.num_output_tokens]  # (B, F, D)
         return F.normalize(self.vision_proj(starts).mean(1), dim=-1)
 
     def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

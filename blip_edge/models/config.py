@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.models.token_schedule import check_schedule, resized_schedule
 
 __all__ = [
     "ARCHITECTURES",
@@ -124,6 +125,9 @@ class VisionConfig(TowerConfig):
     attention_dropout: float = 0.0
     drop_path_rate: float = 0.0
     """Share of residual branches that training leaves out in the last layer, 0 in the first."""
+    tokens_kept: tuple[int, ...] | None = None
+    """Image tokens after each layer, class token included, where layers merge tokens that are
+    alike; see `token_merging` and `tokens_schedule`. None keeps all."""
 
     def __post_init__(self) -> None:
         for name, value in (("image_size", self.image_size), ("patch_size", self.patch_size)):
@@ -137,6 +141,8 @@ class VisionConfig(TowerConfig):
                 f"the nearest are {self._multiples()}"
             )
         super().__post_init__()
+        if self.tokens_kept is not None:
+            check_schedule(self.tokens_kept, self.num_tokens, self.num_hidden_layers)
 
     def _multiples(self) -> str:
         below = self.image_size // self.patch_size * self.patch_size
@@ -144,8 +150,30 @@ class VisionConfig(TowerConfig):
 
     @property
     def num_tokens(self) -> int:
-        """Image tokens: the patches and the class token."""
+        """Image tokens that go in: the patches and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
+
+    @property
+    def layer_tokens(self) -> tuple[int, ...]:
+        """Image tokens after each layer."""
+        return self.tokens_kept or (self.num_tokens,) * self.num_hidden_layers
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Image tokens that come out, which texts read: fewer where layers merge some."""
+        return self.layer_tokens[-1] if self.layer_tokens else self.num_tokens
+
+    def resized(self, image_size: int) -> "VisionConfig":
+        """The same tower for pictures of another size; layers merge the same shares of tokens.
+
+        Raises:
+            UsageError: `image_size` is no multiple of the patch size.
+        """
+        plain = replace(self, image_size=image_size, tokens_kept=None)
+        if self.tokens_kept is None:
+            return plain
+        kept = resized_schedule(self.tokens_kept, self.num_tokens, plain.num_tokens)
+        return replace(plain, tokens_kept=kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +256,8 @@ class BlipConfig:
                 return False
             if heads * tower.head_width != tower.hidden_size:
                 return False
+        if self.vision_config.num_output_tokens != self.vision_config.num_tokens:
+            return False
         text = self.text_config
         held = ("BlipForConditionalGeneration", "BlipForImageTextRetrieval")
         # Its answering model builds both text towers from one config, of one width.

@@ -11,6 +11,7 @@ layers.
 import torch
 from torch import Tensor
 
+from blip_edge.errors import ArtifactError
 from blip_edge.models.blip import Blip
 
 __all__ = ["heatmaps"]
@@ -24,7 +25,17 @@ def heatmaps(blip: Blip, pixel_values: Tensor, input_ids: Tensor, attention_mask
         pixel_values: (1, 3, S, S).
         input_ids: (R, T) texts that start with [ENC].
         attention_mask: (R, T).
+
+    Raises:
+        ArtifactError: the image tower merges tokens, which then stand for no patch.
     """
+    vision = blip.config.vision_config
+    if vision.num_output_tokens < vision.num_tokens:
+        raise ArtifactError(
+            f"the model merges its {vision.num_tokens - 1} patches to "
+            f"{vision.num_output_tokens - 1}, so that a text has no place among them; draw the "
+            "heatmap with the model that it was pruned from"
+        )
     layer = _layer(len(blip.encoder.blocks))
     with torch.no_grad():
         cross = blip.encoder.cross(blip.image_tokens(pixel_values))
@@ -39,7 +50,7 @@ def heatmaps(blip: Blip, pixel_values: Tensor, input_ids: Tensor, attention_mask
     words = _words(attention_mask)
     patches: Tensor = (weighed * words[:, :, None]).sum(1)[:, 1:]  # (R, N - 1): no class token
     most = patches.amax(1, keepdim=True).clamp(min=torch.finfo(patches.dtype).tiny)
-    side = blip.config.vision_config.image_size // blip.config.vision_config.patch_size
+    side = vision.image_size // vision.patch_size
     grids: Tensor = (patches / most).unflatten(1, (side, side))
     return grids
 

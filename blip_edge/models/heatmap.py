@@ -35,7 +35,8 @@ def draw_heatmaps(
         force: replace `output` if it is there.
 
     Raises:
-        ArtifactError: the model does not match, the picture cannot be read, or `output` exists.
+        ArtifactError: the model does not match, or merges image tokens; the picture cannot be
+            read; or `output` exists.
     """
     if output.exists() and not force:
         raise ArtifactError(f"{output} already exists; pass --force to replace it")

@@ -164,7 +164,7 @@ def _model(
     )
     vision = found.config.vision_config
     if image_size is not None:
-        vision = replace(vision, image_size=image_size)
+        vision = vision.resized(image_size)
     config = replace(found.config, vision_config=vision, text_config=text)
     stored, tokens = found.tensors.get(POSITIONS), vision.num_tokens
     blip = restore(config, found.tensors, source=found.files[0])

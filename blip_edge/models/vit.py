@@ -1,11 +1,12 @@
 """The image tower: a plain pre-norm Vision Transformer with per-layer head counts and FFN widths.
 
 Module names are those of Hugging Face's BLIP, so a state dict needs no translation. All image
-tokens come out; there is no pooling and no head. Source: BLIP paper (arXiv 2201.12086) section
-3.1 and appendix; ViT (arXiv 2010.11929).
+tokens come out, or those that layers leave which merge some; there is no pooling and no head.
+Source: BLIP paper (arXiv 2201.12086) section 3.1 and appendix; ViT (arXiv 2010.11929).
 """
 
-# B images · N patches + 1 · D width · H heads · K width of a head · S image side
+# B images · N tokens: patches + 1, or what is left · D width · H heads · K width of a head
+# S image side
 
 from typing import cast
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from blip_edge.errors import ArtifactError
 from blip_edge.models.config import VisionConfig
 from blip_edge.models.sdpa import attend
+from blip_edge.models.token_merging import attention_bias, merge_tokens
 
 __all__ = ["VisionLayer", "VisionModel", "interpolate_positions", "sine_positions"]
 
@@ -37,9 +39,9 @@ class VisionModel(nn.Module):
 
     def forward(self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None) -> Tensor:
         """Image tokens; each layer's output is appended to `hidden_states` when it is given."""
-        x = self.embeddings(pixel_values)
+        x, sizes = self.embeddings(pixel_values), None
         for layer in self.blocks:
-            x = layer(x)
+            x, sizes = layer(x, sizes)
             if hidden_states is not None:
                 hidden_states.append(x)
         out: Tensor = self.post_layernorm(x)
@@ -69,7 +71,7 @@ class _Encoder(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """One pre-norm block."""
+    """One pre-norm block, which may merge tokens between its two branches."""
 
     def __init__(self, config: VisionConfig, number: int) -> None:
         super().__init__()
@@ -78,10 +80,18 @@ class VisionLayer(nn.Module):
         self.mlp = _FeedForward(config.hidden_size, config.ffn_widths[number])
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.drop_path = config.drop_path_rate * number / max(1, config.num_hidden_layers - 1)
+        before, after = (config.num_tokens, *config.layer_tokens)[number : number + 2]
+        self.merged = before - after
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._dropped(self.self_attn(self.layer_norm1(x)))
-        return x + self._dropped(self.mlp(self.layer_norm2(x)))
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) tokens, and the patches (B, N, 1) that each stands for; None: one each."""
+        x, sizes = self._attended(x, sizes)
+        return x + self._dropped(self.mlp(self.layer_norm2(x))), sizes
+
+    def _attended(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        branch, keys = self.self_attn(self.layer_norm1(x), sizes)
+        x = x + self._dropped(branch)
+        return merge_tokens(x, sizes, keys.mean(1), self.merged) if self.merged else (x, sizes)
 
     def _dropped(self, branch: Tensor) -> Tensor:
         """Stochastic depth (arXiv 1603.09382): a picture's whole branch, or none of it."""
@@ -99,13 +109,15 @@ class _Attention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * heads * self.head_width)
         self.projection = nn.Linear(heads * self.head_width, config.hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is attended to (B, N, D), and the keys (B, H, N, K)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))  # (B, N, 3, H, K)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, H, N, K)
         dropout = self.dropout if self.training else 0.0
-        y = attend(q, k, v, None, dropout)
-        out: Tensor = self.projection(y.transpose(1, 2).flatten(2))  # (B, N, D)
-        return out
+        mask = None if sizes is None else attention_bias(sizes).to(q.dtype)
+        y = attend(q, k, v, mask, dropout)
+        # Without heads there are no keys, and tokens are alike that look alike.
+        return self.projection(y.transpose(1, 2).flatten(2)), k if self.heads else x[:, None]
 
 
 class _FeedForward(nn.Module):

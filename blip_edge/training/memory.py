@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from blip_edge.models.config import ARCHITECTURES, BlipConfig, TextConfig
+from blip_edge.models.weighing import parameters
 from blip_edge.training.recipe import Task, TrainRecipe
 
-__all__ = ["KEPT_PICTURES", "TEXT_TOKENS", "Memory", "estimate", "parameters", "planned"]
+__all__ = ["KEPT_PICTURES", "TEXT_TOKENS", "Memory", "estimate", "planned"]
 
 TEXT_TOKENS: dict[Task, int] = {
     "pretrain": 35,
@@ -79,7 +80,7 @@ def planned(config: BlipConfig, recipe: TrainRecipe) -> BlipConfig:
         UsageError: the recipe's image size is no multiple of the patch size.
     """
     vision = config.vision_config
-    vision = replace(vision, image_size=recipe.image_size or vision.image_size)
+    vision = vision.resized(recipe.image_size or vision.image_size)
     return replace(config, architecture=ARCHITECTURES[recipe.task], vision_config=vision)
 
 
@@ -112,61 +113,6 @@ def estimate(config: BlipConfig, recipe: TrainRecipe) -> Memory:
     )
 
 
-def parameters(config: BlipConfig) -> dict[str, int]:
-    """Parameters of each part, those that encoder and decoder share once, as `shared`.
-
-    Image tower: (3 p² + 2 + N) D, and a layer (3 D + 3 + D) I + 2 D F + F + 6 D, and 2 D.
-    Text: (V + positions + 2) D of embeddings; a layer's self-attention 4 D I + 3 I + 3 D,
-    cross-attention 2 (D + W) I + 3 I + 3 D, feed-forward network 2 D F + F + 3 D; the
-    language-model head D² + 3 D + V.
-    """
-    vision, text, parts = config.vision_config, config.text_config, config.parts
-    width, shared_width = text.hidden_size, config.image_text_hidden_size
-    tower = (3 * vision.patch_size**2 + 2 + vision.num_tokens + 2) * vision.hidden_size
-    for heads, neurons in zip(vision.heads, vision.ffn_widths, strict=True):
-        inner, outer = heads * vision.head_width, vision.hidden_size
-        tower += (4 * outer + 3) * inner + 2 * outer * neurons + neurons + 6 * outer
-    encoder = _self_attention(text) if parts.encoder else 0
-    decoder = _self_attention(config.decoder_config) if parts.decoder else 0
-    shared = 0
-    if parts.encoder and parts.decoder and parts.compares:
-        shared = _other(text)
-    else:
-        encoder += _other(text, twin=parts.twin) if parts.encoder else 0
-        decoder += _other(config.decoder_config) if parts.decoder else 0
-    if parts.decoder:
-        decoder += width**2 + 3 * width + text.vocab_size
-    projections = (vision.hidden_size + width + 2) * shared_width if parts.compares else 0
-    heads = 2 * width + 3 if parts.compares else 0  # matching, and the temperature
-    heads += width**2 + 3 * width + 2 if parts.twin else 0
-    return {
-        "vision": tower,
-        "encoder": encoder,
-        "decoder": decoder,
-        "shared": shared,
-        "projections": projections,
-        "heads": heads,
-    }
-
-
-def _self_attention(text: TextConfig) -> int:
-    width = text.hidden_size
-    inner = [heads * text.head_width for heads in text.heads]
-    return sum((4 * width + 3) * each + 3 * width for each in inner)
-
-
-def _other(text: TextConfig, *, twin: bool = False) -> int:
-    """All of a text tower but self-attention and head."""
-    width, source, copies = text.hidden_size, text.encoder_hidden_size, 1 + twin
-    total = (text.vocab_size + text.max_position_embeddings + 2) * width
-    for number, (heads, neurons) in enumerate(zip(text.cross_heads, text.ffn_widths, strict=True)):
-        inner = heads * text.head_width
-        total += copies * ((2 * width + 2 * source + 3) * inner + width) + 2 * width
-        total += 2 * width * neurons + neurons + 3 * width
-        total += (2 * width + 1) * width if twin and number >= text.merge_from_layer else 0
-    return total
-
-
 class _Pass(NamedTuple):
     """One way of texts through the text tower."""
 
@@ -185,22 +131,20 @@ class _Pass(NamedTuple):
 def _activations(config: BlipConfig, recipe: TrainRecipe) -> int:
     """What a forward pass leaves for the backward pass, bytes, with dropout.
 
-    The pictures 4 · P · 3 S²; the image tower's layers, and around them 2 · 4 · P N D; the text
+    The pictures 4 · P · 3 S²; the image tower's layers, and after them 2 · 4 · P N D; the text
     tower's layers, each way through it; the loss's, see `_losses`; in bfloat16 a copy of the
     weights, 2 · n. With `recompute` a layer leaves its input, keys and values alone, and only the
     largest layer is there whole; copies of weights are then made a layer at a time.
     """
     half = recipe.precision == "bf16"
     vision, size = config.vision_config, _HALF if half else _FLOAT
-    places = _pictures(recipe) * vision.num_tokens  # P · N
-    around = (
-        _pixels(config, recipe) * (_FLOAT + (_HALF if half else 0))
-        + 2 * _FLOAT * places * vision.hidden_size
-    )
+    pictures, token = _pictures(recipe), _FLOAT * vision.hidden_size
+    around = _pixels(config, recipe) * (_FLOAT + (_HALF if half else 0))
+    around += 2 * pictures * vision.num_output_tokens * token
     whole, kept = [], []
-    for number in range(vision.num_hidden_layers):
-        whole.append(places * _vision_layer(config, number, half=half))
-        kept.append(_FLOAT * places * vision.hidden_size)
+    for number, tokens in enumerate((vision.num_tokens, *vision.layer_tokens)[:-1]):
+        whole.append(pictures * _vision_layer(config, number, tokens, half=half))
+        kept.append(pictures * tokens * token)
     for each in _passes(config, recipe):
         for number in range(each.text.num_hidden_layers):
             inner = each.text.cross_heads[number] * each.text.head_width
@@ -223,17 +167,19 @@ def _pixels(config: BlipConfig, recipe: TrainRecipe) -> int:
     return _pictures(recipe) * 3 * config.vision_config.image_size**2
 
 
-def _vision_layer(config: BlipConfig, number: int, *, half: bool) -> int:
-    """Bytes that a layer leaves of a token: 4 · 2 D + e · (2 D + 4 I + 2 F).
+def _vision_layer(config: BlipConfig, number: int, tokens: int, *, half: bool) -> int:
+    """Bytes that a layer leaves of a picture whose `tokens` it gets:
+    N · (4 · D + e · (D + 4 I)) + N' · (4 · D + e · (D + 2 F)), N' those that it does not merge.
 
     Both norms' inputs and outputs; query, key, value and what attention gives; the neurons before
     and after GELU. In bfloat16 the shares of attention, H · N, too.
     """
     vision, size = config.vision_config, _HALF if half else _FLOAT
     heads, width = vision.heads[number], vision.hidden_size
-    products = 2 * width + 4 * heads * vision.head_width + 2 * vision.ffn_widths[number]
-    products += heads * vision.num_tokens if half else 0
-    return 2 * _FLOAT * width + size * products
+    attention = width + 4 * heads * vision.head_width + (heads * tokens if half else 0)
+    network = width + 2 * vision.ffn_widths[number]
+    left = vision.layer_tokens[number]
+    return tokens * (_FLOAT * width + size * attention) + left * (_FLOAT * width + size * network)
 
 
 def _text_layer(each: _Pass, number: int, *, half: bool) -> int:
@@ -261,7 +207,7 @@ def _passes(config: BlipConfig, recipe: TrainRecipe) -> list[_Pass]:
     """How texts go through the text tower in one step of the task."""
     text, rows, tokens = config.text_config, recipe.batch, TEXT_TOKENS[recipe.task]
     tokens = min(tokens, text.max_position_embeddings)
-    image = config.vision_config.num_tokens
+    image = config.vision_config.num_output_tokens
     alone = _Pass(text, rows, tokens)
     pairs = _Pass(text, 3 * rows, tokens, image, 3 * rows)  # matching, wrong texts and pictures
     match recipe.task:

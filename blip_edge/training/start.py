@@ -182,7 +182,7 @@ def _continued(folder: Path, recipe: TrainRecipe, progress: Progress) -> Model:
     start = load_model(folder)
     vision = start.config.vision_config
     if recipe.image_size:
-        vision = replace(vision, image_size=recipe.image_size)
+        vision = vision.resized(recipe.image_size)
     vision = replace(vision, drop_path_rate=recipe.drop_path)
     config = replace(start.config, architecture=ARCHITECTURES[recipe.task], vision_config=vision)
     blip, new, lacking = transfer(start.blip, config, source=str(folder))

@@ -74,7 +74,7 @@ def _parts(blip: Blip) -> tuple[list[str], list[nn.Module], list[nn.Module]]:
 
 
 def _tokens(blip: Blip) -> int | str:
-    return blip.config.vision_config.num_tokens if blip.config.captions else "N"
+    return blip.config.vision_config.num_output_tokens if blip.config.captions else "N"
 
 
 def _past_ports(

@@ -65,7 +65,7 @@ class StaticDecoderGraph(Graph):
         layers = cache_layers(blip)
         self.rows, self.length = rows, length
         captions = blip.config.captions
-        tokens = blip.config.vision_config.num_tokens if captions else question
+        tokens = blip.config.vision_config.num_output_tokens if captions else question
         self.inputs = {
             "input_ids": Port((rows, 1), "int32"),
             "position": Port((1,), "int32"),

@@ -97,5 +97,5 @@ class ReasonGraph(Graph):
 
 
 def _pictures(blip: Blip, prefix: str) -> dict[str, Port]:
-    tokens = blip.config.vision_config.num_tokens
+    tokens = blip.config.vision_config.num_output_tokens
     return cross_ports(blip.config.text_config, prefix, tokens)

@@ -29,7 +29,7 @@ class VisionGraph(Graph):
         heads = ["vision_proj"] if config.parts.compares else []
         used = [blip.vision_model, *projections(reader), *(getattr(blip, head) for head in heads)]
         super().__init__(blip, ["vision_model", self._tower, *heads], used)
-        side, tokens = config.vision_config.image_size, config.vision_config.num_tokens
+        side, tokens = config.vision_config.image_size, config.vision_config.num_output_tokens
         pictures, sides = (2, ("left", "right")) if config.parts.twin else (1, ("cross",))
         self.inputs = {"pixel_values": Port((pictures, 3, side, side), "float32")}
         self.outputs = {}
