@@ -20,6 +20,7 @@ app = typer.Typer()
         "blip-edge inspect runs/quickstart/student",
         "blip-edge inspect models/tuned --memory --set batch=8 --set recompute=true",
         "blip-edge inspect --preset large --memory --recipe pretrain-129m-large",
+        "blip-edge inspect --student edge-s --device epyc-zen4-2core",
     ),
 )
 def inspect(
@@ -32,7 +33,23 @@ def inspect(
     ] = False,
     preset: Annotated[
         Literal["base", "large"] | None,
-        typer.Option("--preset", help="With --memory: BLIP's published sizes, without weights."),
+        typer.Option("--preset", help="Instead of FOLDER: BLIP's published sizes, no weights."),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            metavar="NAME|FILE.toml",
+            help="Say what this student of FOLDER would cost (`blip-edge recipe` lists students).",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME|FILE.toml",
+            help="With --student: whose roofline; this machine's if not given.",
+        ),
     ] = None,
     recipe: options.Recipe = None,
     set_: options.Set = None,
@@ -43,6 +60,20 @@ def inspect(
 ) -> None:
     """Say what a folder is: kind, sizes, quality, speed, and what it was made from."""
     with Output(json=json, quiet=quiet) as out:
+        if memory and student:
+            raise UsageError("--memory and --student are two questions; ask one")
+        if device and not student:
+            raise UsageError("--device is for --student; add it")
+        if student:
+            from blip_edge.cli.student import student_facts, tell_student
+
+            if recipe:
+                raise UsageError(
+                    "--recipe is for --memory; sizes of a student are changed by --set"
+                )
+            costs = student_facts(student, folder, preset, device or "this", set_)
+            out.result(costs, tell_student(costs))
+            return
         if memory:
             from blip_edge.cli.memory import memory_facts, tell_memory
 
@@ -50,9 +81,11 @@ def inspect(
             out.result(facts, tell_memory(facts))
             return
         if preset or recipe or set_:
-            raise UsageError("--preset, --recipe and --set are for --memory; add it")
+            raise UsageError(
+                "--preset and --set are for --memory and --student, --recipe for --memory"
+            )
         if folder is None:
-            raise UsageError("give a FOLDER, or --preset with --memory")
+            raise UsageError("give a FOLDER, or --preset with --memory or --student")
         out.folder(folder)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blip_edge.artifact import kind, read_json
+from blip_edge.cli.folder_sizes import sizes_of
 from blip_edge.cli.output import table
 from blip_edge.cli.recipes import overrides
 from blip_edge.cli.tell import size_text
-from blip_edge.errors import ArtifactError, UsageError, import_extra
+from blip_edge.errors import UsageError, import_extra
 from blip_edge.recipe import load
 
 __all__ = ["memory_facts", "tell_memory"]
@@ -45,13 +45,14 @@ def memory_facts(
         raise UsageError("--memory is of a model: give either a MODEL folder or --preset")
     import_extra("torch", "train")
     from blip_edge.models.presets import preset
+    from blip_edge.models.weighing import parameters
     from blip_edge.training import TrainRecipe
-    from blip_edge.training.memory import KEPT_PICTURES, estimate, parameters, planned
+    from blip_edge.training.memory import KEPT_PICTURES, estimate, planned
 
     start = preset("large" if preset_name == "large" else "base")
     task = None
     if folder is not None:
-        start = _sizes(folder)
+        start = sizes_of(folder, "--memory")
         asked = recipe is not None or any(pair.partition("=")[0] == "task" for pair in given or ())
         task = None if asked else _task_of(start)
     how = load(TrainRecipe, "train", recipe, overrides(given, task=task))
@@ -67,15 +68,6 @@ def memory_facts(
         "memory": estimate(config, how).to_json(),
         "pictures_kept": KEPT_PICTURES,
     }
-
-
-def _sizes(folder: Path) -> Any:
-    from blip_edge.models.config import BlipConfig
-
-    if (what := kind(folder)) != "model":
-        raise ArtifactError(f"{folder} is a {what} folder; --memory is of a MODEL")
-    path = folder / "config.json"
-    return BlipConfig.from_json(read_json(path), source=path)
 
 
 def _task_of(config: Any) -> str:

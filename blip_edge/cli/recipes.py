@@ -23,6 +23,7 @@ _HOMES = {
     "data": _Home("data", "blip_edge.data.shapes", "ShapesRecipe", False),
     "train": _Home("train", "blip_edge.training", "TrainRecipe", True),
     "distill": _Home("distill", "blip_edge.distill", "DistillRecipe", True),
+    "student": _Home("distill/students", "blip_edge.models.student", "StudentSizes", True),
     "prune": _Home("distill", "blip_edge.distill", "PruneRecipe", True),
     "quantize": _Home("quantize", "blip_edge.quantize", "QuantizeRecipe", True),
     "export": _Home("exporters", "blip_edge.exporters", "ExportRecipe", False),

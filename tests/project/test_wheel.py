@@ -8,7 +8,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("train", "distill", "quantize", "exporters", "benchmarks", "data")
+FOLDERS = ("train", "distill", "distill/students", "quantize", "exporters", "benchmarks", "data")
 
 pytest.importorskip("hatchling")
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def test_one_top_level_name_and_one_command_for_optimum(names: set[str]) -> None
 def test_every_recipe_travels_and_nothing_else_of_the_stage_folders(names: set[str]) -> None:
     recipes = {
         f"blip_edge/recipes/{folder}/{path.name}"
-        for folder in FOLDERS
+        for folder in (*FOLDERS, "exporters/devices")
         for path in (ROOT / folder).glob("*.toml")
     }
     assert recipes
