@@ -31,7 +31,7 @@ from blip_edge.quantize.sensitivity import layer_sqnr
 from blip_edge.quantize.trial import Measure, Trial
 from blip_edge.quantize.uses import Judged, Use, judged_by, uses_of
 from blip_edge.runtime.engine import Task
-from blip_edge.training.stage import provenance
+from blip_edge.training.work import provenance
 
 __all__ = ["Measure", "decide", "quantize"]
 

@@ -5,14 +5,13 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
 
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
-from blip_edge.training.batches import RowBatches, Step
+from blip_edge.training.batches import Feed, Step
 from blip_edge.training.best import Best
 from blip_edge.training.checkpoints import Checkpoints
 from blip_edge.training.compiled import compiled
@@ -30,7 +29,7 @@ __all__ = ["fit", "learning_rate_factor", "total_steps"]
 
 _PLAIN = Course()
 
-Batches = Iterable[Step] | RowBatches[Any, Any]
+Batches = Iterable[Step] | Feed
 
 
 def fit(
@@ -56,8 +55,9 @@ def fit(
 
     Args:
         model: its trainable parameters are trained.
-        objective: of a batch's losses; what it remembers is saved if it is a module.
-        batches: read on from where a killed run was; only `RowBatches` do so without reading all.
+        objective: of a batch's losses; what it remembers is saved if it is a module, and parameters
+            that it has beside the model's are trained with them.
+        batches: read on from where a killed run was; only a `Feed` does so without reading all.
         recipe: rates, decay, clipping and precision.
         steps: of the optimiser, from the first one of the run on.
         description: words for the progress bar.
@@ -115,7 +115,8 @@ def _begun(
         model.to(device)
         if isinstance(objective, nn.Module):
             objective.to(device)  # what it remembers between steps
-    trained = [p for p in model.parameters() if p.requires_grad]
+    parts = (model, objective) if isinstance(objective, nn.Module) else (model,)
+    trained = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
     return Run(
         model,
         whole,
@@ -124,7 +125,7 @@ def _begun(
         Average(trained, course.ema) if course.ema else None,
         Best(),
         curve,
-        batches.skipped if isinstance(batches, RowBatches) else {},
+        batches.skipped if isinstance(batches, Feed) else {},
     )
 
 
@@ -172,7 +173,7 @@ def _judge(run: Run, evaluate: Callable[[], float], step: int) -> None:
 
 def _placed(batches: Batches, position: int) -> Generator[tuple[int, Step], None, None]:
     """Batches with the position after each."""
-    if isinstance(batches, RowBatches):
+    if isinstance(batches, Feed):
         yield from batches.placed(position)
     else:
         yield from islice(enumerate(batches, 1), position, None)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from blip_edge.errors import UsageError
 
-__all__ = ["Optimisation", "ScheduleName", "Task", "TrainRecipe"]
+__all__ = ["Optimisation", "ScheduleName", "Task", "TaskRecipe", "TrainRecipe"]
 
 ScheduleName = Literal["cosine", "constant", "epoch-cosine", "epoch-decay"]
 Task = Literal["pretrain", "caption", "retrieval", "vqa", "nlvr2", "visdial"]
@@ -51,23 +51,12 @@ class Optimisation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRecipe(Optimisation):
-    """Training of a BLIP for one task.
+class TaskRecipe(Optimisation):
+    """How a task is learned, whatever the model starts from."""
 
-    The sizes count only for a model that starts from nothing; with --init, --vision-init and
-    --text-init they are those of what is started from.
-    """
-
-    task: Task = "caption"
-    """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted; retrieval: ITC + ITM with
-    all texts of a picture; vqa: LM on answers; nlvr2: true or false of two pictures; visdial: ITM
-    on answers in a dialog."""
     web_parts: int = 1
     """An epoch reads every so manieth of the tars (--web), another one each time: BLIP's a fifth of
     LAION, so 5."""
-    image_size: int = 0
-    """Side of the square that pictures are squashed to; 0 takes the model's own, and 384 for one
-    that starts from nothing."""
     accumulate: int = 1
     """Batches whose gradients make one step."""
     ema: float = 0.0
@@ -107,8 +96,6 @@ class TrainRecipe(Optimisation):
     """Wrong answers beside each true one (visdial)."""
     swap: float = 0.0
     """How often the two pictures change places (nlvr2); BLIP 0.5."""
-    prompt: str = "a picture of "
-    """Words that every caption starts from (captioning)."""
     max_words: int = 30
     """Words of a caption that are kept."""
     label_smoothing: float = 0.1
@@ -121,6 +108,39 @@ class TrainRecipe(Optimisation):
     """Weight of the momentum encoders' soft targets (pre-training)."""
     alpha_warmup: int = 0
     """Steps in which `alpha` rises from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _shares(self, "label_smoothing", "momentum", "alpha", "min_crop", "flip", "swap")
+        if min(self.save_every, self.eval_every, self.workers, self.augment_ops) < 0:
+            raise UsageError("save_every, eval_every, workers and augment_ops must not be negative")
+        if self.web_parts < 1:
+            raise UsageError(f"web_parts must be at least 1, got {self.web_parts}")
+        if self.negatives < 1 or self.eval_items < 1:
+            raise UsageError("negatives and eval_items must be at least 1")
+        if self.queue_size < 0 or self.alpha_warmup < 0:
+            raise UsageError("queue_size and alpha_warmup must not be negative")
+        if self.max_words < 1:
+            raise UsageError(f"max_words must be at least 1, got {self.max_words}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecipe(TaskRecipe):
+    """Training of a BLIP for one task.
+
+    The sizes count only for a model that starts from nothing; with --init, --vision-init and
+    --text-init they are those of what is started from.
+    """
+
+    task: Task = "caption"
+    """pretrain: ITC + ITM + LM; caption: LM with the prompt not counted; retrieval: ITC + ITM with
+    all texts of a picture; vqa: LM on answers; nlvr2: true or false of two pictures; visdial: ITM
+    on answers in a dialog."""
+    image_size: int = 0
+    """Side of the square that pictures are squashed to; 0 takes the model's own, and 384 for one
+    that starts from nothing."""
+    prompt: str = "a picture of "
+    """Words that every caption starts from (captioning)."""
     vision_layers: int = 12
     """Layers of the image tower."""
     vision_width: int = 768
@@ -155,26 +175,15 @@ class TrainRecipe(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shares = ("label_smoothing", "momentum", "alpha", "dropout", "min_crop", "flip", "swap")
-        _shares(self, *shares, "drop_path")
-        if min(self.save_every, self.eval_every, self.workers, self.augment_ops) < 0:
-            raise UsageError("save_every, eval_every, workers and augment_ops must not be negative")
-        if self.web_parts < 1:
-            raise UsageError(f"web_parts must be at least 1, got {self.web_parts}")
-        if self.negatives < 1 or self.eval_items < 1:
-            raise UsageError("negatives and eval_items must be at least 1")
+        _shares(self, "dropout", "drop_path")
         if self.eval_every and self.task == "pretrain":
             raise UsageError("pre-training has no metric to choose by; eval_every must be 0")
         if self.train_on_val and (self.task != "vqa" or self.eval_every):
             raise UsageError(
                 "train_on_val is of vqa, and leaves no val split to choose by: eval_every must be 0"
             )
-        if self.queue_size < 0 or self.alpha_warmup < 0:
-            raise UsageError("queue_size and alpha_warmup must not be negative")
         if self.image_size < 0:
             raise UsageError(f"image_size must not be negative, got {self.image_size}")
-        if self.max_words < 1:
-            raise UsageError(f"max_words must be at least 1, got {self.max_words}")
 
 
 def _shares(recipe: Optimisation, *names: str) -> None:

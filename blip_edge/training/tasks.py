@@ -79,16 +79,16 @@ def objective_of(model: Model, recipe: TrainRecipe) -> Objective:
 
 
 def batches_of(
-    source: Source, model: Model, recipe: TrainRecipe, *, seed: int
+    source: Source, model: Model, recipe: TrainRecipe, *, seed: int, views: int = 0
 ) -> RowBatches[Any, Any]:
-    """The training rows of the recipe's task, as `model` reads them."""
+    """The training rows of the recipe's task, as `model` reads them; see `Feeding` for `views`."""
+    feeding = _feeding(recipe, seed, views)
     if recipe.task in ("pretrain", "caption", "retrieval"):
-        return _pairs_of(source, model, recipe, seed)
+        return _pairs_of(source, model, recipe, feeding)
     assert source.dataset is not None  # shards hold pairs only
     dataset = source.dataset
     words, pixels = model.tokenizer, model.preprocess
     room = model.config.text_config.max_position_embeddings
-    feeding = _feeding(recipe, seed)
     match recipe.task:
         case "vqa":
             questions = [
@@ -119,7 +119,9 @@ def batches_of(
             )
 
 
-def _pairs_of(source: Source, model: Model, recipe: TrainRecipe, seed: int) -> CaptionBatches:
+def _pairs_of(
+    source: Source, model: Model, recipe: TrainRecipe, feeding: Feeding
+) -> CaptionBatches:
     captions = recipe.task == "caption"
     tokens = {"caption": _CAPTION_TOKENS, "pretrain": _PRETRAIN_TOKENS}
     return CaptionBatches(
@@ -130,7 +132,7 @@ def _pairs_of(source: Source, model: Model, recipe: TrainRecipe, seed: int) -> C
             tokens.get(recipe.task, _TEXT_TOKENS), model.config.text_config.max_position_embeddings
         ),
         web=source.web,
-        **_feeding(recipe, seed),
+        **feeding,
     )
 
 
@@ -146,7 +148,7 @@ def _rows_of(dataset: Dataset | None, task: Task) -> list[CaptionRow]:
     return dataset.captions("train")
 
 
-def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
+def _feeding(recipe: TrainRecipe, seed: int, views: int) -> Feeding:
     plain = recipe.min_crop >= 1 and not recipe.flip and not recipe.augment_ops
     change = Augmentation(
         min_scale=recipe.min_crop,
@@ -162,6 +164,7 @@ def _feeding(recipe: TrainRecipe, seed: int) -> Feeding:
         "workers": recipe.workers,
         "rank": processes.rank(),
         "world": processes.world(),
+        "views": views,
     }
 
 

@@ -2,6 +2,7 @@
 
 from blip_edge.training.batches.caption import CaptionBatches
 from blip_edge.training.batches.dialog import DialogBatches
+from blip_edge.training.batches.feed import Feed
 from blip_edge.training.batches.nlvr2 import Nlvr2Batches
 from blip_edge.training.batches.rows import Feeding, RowBatches
 from blip_edge.training.batches.step import (
@@ -20,6 +21,7 @@ __all__ = [
     "CaptionBatches",
     "DialogBatch",
     "DialogBatches",
+    "Feed",
     "Feeding",
     "Nlvr2Batch",
     "Nlvr2Batches",

@@ -53,6 +53,8 @@ class Feeding(TypedDict, total=False):
     """Which process this is, from 0 on."""
     world: int
     """How many processes share the rows."""
+    views: int
+    """Epochs that differ, after which they come again; 0 repeats none."""
 
 
 class Example(NamedTuple, Generic[I]):
@@ -130,6 +132,7 @@ class RowBatches(ABC, Generic[I, S]):
             *(len(self._items) + streamed, feeding["batch"], self._seed),
             rank=self._rank,
             world=self._world,
+            views=feeding.get("views", 0),
         )
         self._tokenizer, self._preprocess = tokenizer, preprocess
         self._pictures = Pictures(data, preprocess, feeding.get("augmentation"))

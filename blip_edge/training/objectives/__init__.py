@@ -8,7 +8,7 @@ from that of one process with all batches, its objective says so.
 from blip_edge.training.objectives.caption import CaptionObjective, caption_labels
 from blip_edge.training.objectives.dialog import DialogObjective
 from blip_edge.training.objectives.nlvr2 import Nlvr2Objective
-from blip_edge.training.objectives.objective import Objective
+from blip_edge.training.objectives.objective import Objective, Said, TaughtObjective
 from blip_edge.training.objectives.pretrain import PretrainObjective
 from blip_edge.training.objectives.retrieval import RetrievalObjective
 from blip_edge.training.objectives.vqa import VqaObjective
@@ -20,6 +20,8 @@ __all__ = [
     "Objective",
     "PretrainObjective",
     "RetrievalObjective",
+    "Said",
+    "TaughtObjective",
     "VqaObjective",
     "caption_labels",
 ]

@@ -9,6 +9,8 @@ from blip_edge.models.blip import Blip
 from blip_edge.text import Tokenizer
 from blip_edge.training.batches import Batch
 from blip_edge.training.losses import IGNORED
+from blip_edge.training.objectives.matching import Pairs
+from blip_edge.training.objectives.objective import Said
 from blip_edge.training.recipe import TrainRecipe
 
 __all__ = ["CaptionObjective", "caption_labels"]
@@ -35,10 +37,28 @@ class CaptionObjective(nn.Module):
         self._label_smoothing = recipe.label_smoothing
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        tokens = self.blip.vision_model(batch.pixel_values)
-        words = caption_labels(batch, self._prompt_length)[:, 1:]
-        counted = words != IGNORED
+        return self.learn(batch, step)[0]
+
+    def learn(
+        self, batch: Batch, step: int, pairs: Pairs | None = None
+    ) -> tuple[dict[str, Tensor], Said]:
+        """The loss, and logits of the words that count."""
+        words = self._words(batch)
+        said = self._say(self.blip, batch, words)
+        wanted = words[words != IGNORED]
+        loss = F.cross_entropy(said.logits["lm"], wanted, label_smoothing=self._label_smoothing)
+        return {"lm": loss}, said
+
+    def ask(self, blip: Blip, batch: Batch, said: Said | None) -> Said:
+        """Another model's logits of the same words."""
+        return self._say(blip, batch, self._words(batch))
+
+    def _words(self, batch: Batch) -> Tensor:
+        """(B, T - 1): the label of what comes next."""
+        return caption_labels(batch, self._prompt_length)[:, 1:]
+
+    def _say(self, blip: Blip, batch: Batch, words: Tensor) -> Said:
+        tokens = blip.vision_model(batch.pixel_values)
         # The head over all words is the widest layer: only where something is learned from it.
-        logits = self.blip.lm_logits(batch.first(self._first), tokens, F.pad(counted, (0, 1)))
-        loss = F.cross_entropy(logits, words[counted], label_smoothing=self._label_smoothing)
-        return {"lm": loss}
+        counted = F.pad(words != IGNORED, (0, 1))
+        return Said({"lm": blip.lm_logits(batch.first(self._first), tokens, counted)})

@@ -19,7 +19,7 @@ from blip_edge.training.losses import (
 from blip_edge.training.momentum import FeatureQueue, MomentumEncoders, PictureQueue
 from blip_edge.training.recipe import TrainRecipe
 
-__all__ = ["Compared", "Contrast"]
+__all__ = ["Compared", "Contrast", "features_of"]
 
 # The temperature is learned, and kept where the paper's code keeps it.
 _TEMPERATURES = (0.001, 0.5)
@@ -33,6 +33,12 @@ class Compared(NamedTuple):
     """(B, B) similarities of pictures and the slow encoder's texts, without gradient."""
     by_text: Tensor
     """(B, B) similarities of texts and the slow encoder's pictures, without gradient."""
+
+
+def features_of(blip: Blip, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors (B, E) of the batch's pictures, given as image tokens, and of its texts."""
+    text = blip.embed_text(batch.input_ids, batch.attention_mask)
+    return blip.embed_image(tokens), text
 
 
 class Contrast(nn.Module):

@@ -13,7 +13,7 @@ from blip_edge.models.attention import Cross
 from blip_edge.models.blip import Blip
 from blip_edge.training.losses import Draw, hard_negatives
 
-__all__ = ["Pairs", "belong_together", "choose_pairs", "match_loss"]
+__all__ = ["Pairs", "belong_together", "choose_pairs", "match_logits", "match_loss"]
 
 
 class Pairs(NamedTuple):
@@ -49,15 +49,19 @@ def choose_pairs(
     )
 
 
-def match_loss(
-    blip: Blip, ids: Tensor, mask: Tensor, cross: Sequence[Cross], pairs: Pairs, matching: int
+def match_logits(
+    blip: Blip, ids: Tensor, mask: Tensor, cross: Sequence[Cross], pairs: Pairs
 ) -> Tensor:
-    """Cross-entropy, mean over pairs, of which the first `matching` are right.
+    """(R, 2) logits of pairs.
 
     `ids` (M, T) start with [ENC]; `cross` is what the encoder sees of the pictures that `pairs`
     names.
     """
     seen = [layer.rows(pairs.images) for layer in cross]
-    logits = blip.itm_logits(ids[pairs.texts], mask[pairs.texts], seen)
+    return blip.itm_logits(ids[pairs.texts], mask[pairs.texts], seen)
+
+
+def match_loss(logits: Tensor, matching: int) -> Tensor:
+    """Cross-entropy, mean over (R, 2) logits of pairs, of which the first `matching` are right."""
     labels = torch.arange(len(logits), device=logits.device) < matching
     return F.cross_entropy(logits, labels.long())

@@ -71,3 +71,14 @@ def test_few_rows_are_shared_out_evenly() -> None:
 def test_fewer_rows_than_processes_are_refused() -> None:
     with pytest.raises(ArtifactError, match="2 rows are too few for 3 processes"):
         Order(2, 1, 0, world=3)
+
+
+def test_epochs_come_again_after_some_views() -> None:
+    once, again = Order(10, 3, 7), Order(10, 3, 7, views=2)
+    first = epochs(once, 2)
+    assert [rows for *_, rows in epochs(again, 4)] == [rows for *_, rows in first] * 2
+    planned = list(islice(again.after(0), 4 * again.per_epoch))
+    assert [one.epoch for one in planned] == [0, 0, 0, 1, 1, 1] * 2
+    assert [one.position for one in planned] == list(range(12)), "a run goes on from its own number"
+    later = next(again.after(7))
+    assert later.rows.tolist() == planned[7].rows.tolist() == planned[1].rows.tolist()

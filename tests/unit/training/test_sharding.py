@@ -24,7 +24,8 @@ from blip_edge.training.loop import fit
 from blip_edge.training.objectives import CaptionObjective, PretrainObjective
 from blip_edge.training.recipe import TrainRecipe
 from blip_edge.training.sharding import full, gathered, like, sharded
-from blip_edge.training.stage import batches_for
+from blip_edge.training.source import Source
+from blip_edge.training.tasks import batches_of
 from tests import tiny
 from tests.unit.training.together import Done, Run, together
 
@@ -117,7 +118,7 @@ def test_one_process_keeps_all(captioner: Model, world: Dataset) -> None:
     for shard in (False, True):
         blip, recipe = deepcopy(captioner.blip), TrainRecipe(prompt="", batch=4)
         objective = CaptionObjective(blip, captioner.tokenizer, recipe)
-        batches = batches_for(world, captioner, recipe, seed=0)
+        batches = batches_of(Source(world), captioner, recipe, seed=0)
         torch.manual_seed(0)
         course = Course(shard=shard)
         fit(blip, objective, batches, recipe, steps=2, description="test", course=course)
