@@ -134,22 +134,9 @@ def train(
             help="A pretrained BERT to start from, in Hugging Face's form.",
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"],
-        typer.Option("--device", help="Where it is trained; auto is the fastest there is."),
-    ] = "auto",
-    log_dir: Annotated[
-        Path | None,
-        typer.Option("--log-dir", metavar="FOLDER", help="Write the curves there for TensorBoard."),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            metavar="",
-            help="Go on with a killed run from its last checkpoint (recipe key save_every).",
-        ),
-    ] = False,
+    device: options.TrainDevice = "auto",
+    log_dir: options.LogDir = None,
+    resume: options.Resume = False,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -195,13 +182,36 @@ def train(
 @app.command(
     rich_help_panel="Build",
     epilog=options.examples(
-        "blip-edge distill models/teacher --data data/shapes -o models/small --set steps=2000"
+        "blip-edge distill models/teacher --data data/shapes --student shapes-25 -o models/small",
+        "blip-edge distill models/base --student edge-s --data data/coco --vocab-from data/coco "
+        "--set said=0.5 --resume -o models/edge-s",
     ),
 )
 def distill(
     teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="The model to learn from.")],
     data: options.Data,
     output: options.Output,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student", metavar="NAME|FILE.toml", help="The student's sizes; see `recipe`."
+        ),
+    ] = None,
+    vocab_from: Annotated[
+        Path | None,
+        typer.Option("--vocab-from", metavar="DATA", help="Keep only this data set's words."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            metavar="DIR",
+            help="Keep what the teacher tells, and do not ask it again: made, or used if there.",
+        ),
+    ] = None,
+    device: options.TrainDevice = "auto",
+    log_dir: options.LogDir = None,
+    resume: options.Resume = False,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -217,17 +227,48 @@ def distill(
         import_extra("torch", "train")
         from blip_edge.distill import DistillRecipe
         from blip_edge.distill import distill as run
+        from blip_edge.training.processes import rank
 
-        how = load(DistillRecipe, "distill", recipe, overrides(set_))
-        run(teacher, data, output, how, seed=seed, force=force, progress=out.progress)
+        how = load(DistillRecipe, "distill", recipe, [*_sizes(student), *overrides(set_)])
+        run(
+            teacher,
+            data,
+            output,
+            how,
+            vocab_from=vocab_from,
+            store=store,
+            resume=resume,
+            seed=seed,
+            force=force,
+            device=device,
+            log_dir=log_dir,
+            progress=out.progress,
+        )
+        if rank() > 0:
+            return  # the first process speaks for all
         out.folder(output)
         out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
+
+
+def _sizes(student: str | None) -> list[str]:
+    """The sizes of a preset, as what it changes of the distillation's recipe."""
+    from dataclasses import asdict
+
+    from blip_edge.cli.recipes import stage_of
+    from blip_edge.models.student import StudentSizes
+    from blip_edge.recipe import load
+
+    if student is None:
+        return []
+    sizes = load(StudentSizes, stage_of("student"), student)
+    return [f"{key}={size}" for key, size in asdict(sizes).items() if size]
 
 
 @app.command(
     rich_help_panel="Build",
     epilog=options.examples(
-        "blip-edge prune models/small --keep 0.75 --data data/shapes -o models/smaller"
+        "blip-edge prune models/small --keep 0.5 --per latency --data data/shapes -o models/fast",
+        "blip-edge prune models/small --keep 0.5 --even --data data/shapes -o models/smaller",
     ),
 )
 def prune(
@@ -236,7 +277,11 @@ def prune(
     output: options.Output,
     keep: Annotated[
         float | None,
-        typer.Option("--keep", metavar="SHARE", help="Share of heads and neurons that stay."),
+        typer.Option("--keep", metavar="SHARE", help="Share that stays, of what --per names."),
+    ] = None,
+    per: Annotated[
+        Literal["parameters", "macs", "latency"] | None,
+        typer.Option("--per", help="What is saved; latency is measured on this machine."),
     ] = None,
     even: Annotated[
         bool | None,
@@ -244,6 +289,13 @@ def prune(
             "--even", metavar="", help="Cut the same share of every layer, wherever it hurts."
         ),
     ] = None,
+    tokens: Annotated[
+        float | None,
+        typer.Option("--tokens", metavar="SHARE", help="Merge image tokens down to this share."),
+    ] = None,
+    device: options.TrainDevice = "auto",
+    log_dir: options.LogDir = None,
+    resume: options.Resume = False,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -251,7 +303,7 @@ def prune(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Cut whole heads and neurons out, so that the tensors are smaller for real."""
+    """Cut heads, neurons, channels and layers out, so that the tensors are smaller for real."""
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.cli.recipes import overrides
         from blip_edge.recipe import load
@@ -259,9 +311,24 @@ def prune(
         import_extra("torch", "train")
         from blip_edge.distill import PruneRecipe
         from blip_edge.distill import prune as run
+        from blip_edge.training.processes import rank
 
-        how = load(PruneRecipe, "distill", recipe, overrides(set_, keep=keep, even=even))
-        run(model, data, output, how, seed=seed, force=force, progress=out.progress)
+        given = overrides(set_, keep=keep, per=per, even=even, tokens=tokens)
+        how = load(PruneRecipe, "distill", recipe, given)
+        run(
+            model,
+            data,
+            output,
+            how,
+            resume=resume,
+            seed=seed,
+            force=force,
+            device=device,
+            log_dir=log_dir,
+            progress=out.progress,
+        )
+        if rank() > 0:
+            return  # the first process speaks for all
         out.folder(output)
         out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
 

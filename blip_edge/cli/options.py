@@ -1,7 +1,7 @@
 """Flags that several verbs share, each declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,12 +10,15 @@ __all__ = [
     "Data",
     "Force",
     "Json",
+    "LogDir",
     "Output",
     "Quiet",
     "Recipe",
+    "Resume",
     "Seed",
     "Set",
     "Threads",
+    "TrainDevice",
     "UnusedForce",
     "UnusedSeed",
     "examples",
@@ -54,6 +57,22 @@ Threads = Annotated[
         metavar="N",
         min=1,
         help="Processor threads; the engine's own choice if not given.",
+    ),
+]
+TrainDevice = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="Where it is trained; auto is the fastest there is."),
+]
+LogDir = Annotated[
+    Path | None,
+    typer.Option("--log-dir", metavar="FOLDER", help="Write the curves there for TensorBoard."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        metavar="",
+        help="Go on with a killed run from its last checkpoint (recipe key save_every).",
     ),
 ]
 Json = Annotated[

@@ -1,122 +1,98 @@
-"""How much each head and neuron matters, by first-order Taylor expansion of the loss.
+"""How much each head, neuron and channel matters.
 
-Silencing a unit takes away its column of the matrix that reads it; to first order the loss then
-changes by |sum(weight · gradient)| over that column (Molchanov et al., arXiv 1906.10771). One
-backward pass per batch scores every unit of the model.
+Silencing a unit takes its columns out of the matrices that read it. To first order the loss then
+changes by |sum(weight · gradient)| over those columns (Taylor: Molchanov et al., arXiv 1906.10771);
+the squares of that sum, added over batches, are the diagonal of the empirical Fisher information
+along the same direction (Theis et al., arXiv 1801.05787); the length of the columns asks no data.
+One backward pass per batch scores every unit of the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from blip_edge.distill.surgery import Keep, LayerKeep
+from blip_edge.distill.axes import axes_of, reads
 from blip_edge.models.blip import Blip
-from blip_edge.training.batches import Batch
+from blip_edge.models.config import BlipConfig
 
-__all__ = ["Importance", "LayerImportance", "choose", "measure"]
+__all__ = ["Criterion", "Importance", "measure"]
 
-# Kernels work on blocks of channels; an odd width costs as much as the next multiple.
-_BLOCK = 8
-
-
-@dataclass(frozen=True)
-class LayerImportance:
-    """Scores of one layer: (H,) heads, (H,) cross-attention heads, (F,) neurons."""
-
-    heads: Tensor
-    cross_heads: Tensor
-    neurons: Tensor
+Criterion = Literal["taylor", "fisher", "magnitude"]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Scores of every layer of both towers."""
+    """Scores by units: `vision` and `text` (D,) channels, `vision.3.heads` (H,), …"""
 
-    vision: list[LayerImportance]
-    text: list[LayerImportance]
+    scores: dict[str, Tensor]
+
+    def layer(self, tower: str, number: int) -> float:
+        """Of a whole layer: what its attention and its neurons add up to."""
+        kinds = ("heads", "cross_heads", "neurons")
+        found = [self.scores.get(f"{tower}.{number}.{kind}") for kind in kinds]
+        return float(sum(score.sum() for score in found if score is not None))
 
 
-def measure(blip: Blip, loss: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Importance:
+def measure(
+    blip: Blip,
+    loss: Callable[[Any], Tensor],
+    batches: Iterable[Any],
+    criterion: Criterion = "taylor",
+) -> Importance:
     """Score the units of `blip` by what `loss` would lose on `batches`."""
-    units = list(_units(blip))
-    scores = {id(reader): torch.zeros(reader.in_features // width) for reader, width in units}
+    readers = _readers(blip)
+    sums = {label: torch.zeros(size) for label, (_, size) in readers.items()}
+    if criterion == "magnitude":
+        for label, (matrices, _) in readers.items():
+            for matrix in matrices:
+                sums[label] += _columns(matrix.detach().square(), len(sums[label]))
+        return Importance(_per_unit(blip.config, {k: v.sqrt() for k, v in sums.items()}))
+    found: dict[str, Tensor] = {}
     for batch in batches:
         blip.zero_grad(set_to_none=True)
         loss(batch).backward()
-        for reader, width in units:
-            assert reader.weight.grad is not None
-            product = (reader.weight * reader.weight.grad).sum(0).detach()
-            scores[id(reader)] += product.unflatten(0, (-1, width)).sum(-1).abs()
+        for label, (matrices, size) in readers.items():
+            change = torch.zeros(size)
+            for matrix in matrices:
+                if matrix.grad is not None:
+                    change += _columns((matrix * matrix.grad).detach(), size)
+            sums[label] = change
+        for label, change in _per_unit(blip.config, sums).items():
+            score = change.abs() if criterion == "taylor" else change.square()
+            found[label] = found.get(label, 0.0) + score
     blip.zero_grad(set_to_none=True)
-    return Importance(
-        vision=[
-            LayerImportance(
-                scores[id(layer.self_attn.projection)], torch.zeros(0), scores[id(layer.mlp.fc2)]
-            )
-            for layer in blip.vision_model.blocks
-        ],
-        text=[
-            LayerImportance(
-                scores[id(layer.attention.output.dense)],
-                scores[id(layer.crossattention.output.dense)],
-                scores[id(layer.output.dense)],
-            )
-            for layer in blip.decoder.bert.blocks
-        ],
-    )
+    return Importance(found)
 
 
-def choose(importance: Importance, *, heads: float, neurons: float, even: bool) -> Keep:
-    """Keep these shares of heads and neurons: in every layer, or where they matter most.
-
-    Every layer keeps at least one head of each attention and one block of neurons; numbers of
-    neurons are multiples of 8 where there are as many.
-    """
-    towers = (importance.vision, importance.text)
-    kept_heads = [_best([layer.heads for layer in tower], heads, even, 1) for tower in towers]
-    kept_cross = _best([layer.cross_heads for layer in importance.text], heads, even, 1)
-    kept = [_best([layer.neurons for layer in tower], neurons, even, _BLOCK) for tower in towers]
-    return Keep(
-        vision={
-            i: LayerKeep(h, [], n)
-            for i, (h, n) in enumerate(zip(kept_heads[0], kept[0], strict=True))
-        },
-        text={
-            i: LayerKeep(h, c, n)
-            for i, (h, c, n) in enumerate(zip(kept_heads[1], kept_cross, kept[1], strict=True))
-        },
-    )
+def _readers(blip: Blip) -> dict[str, tuple[list[nn.Parameter], int]]:
+    """By units: the matrices that read them, and how many columns they have."""
+    readers: dict[str, tuple[list[nn.Parameter], int]] = {}
+    for name, parameter in blip.named_parameters():
+        label = reads(name, axes_of(blip.config, name))
+        if label is None or not parameter.requires_grad:
+            continue
+        columns = parameter.shape[1]
+        if label == "text.twice":
+            label, columns = "text", columns // 2
+        readers.setdefault(label, ([], columns))[0].append(parameter)
+    return readers
 
 
-def _units(blip: Blip) -> Iterator[tuple[nn.Linear, int]]:
-    """The matrices that read the outputs of heads and of neurons, and how wide each output is."""
-    width = blip.config.vision_config.head_width
-    for layer in blip.vision_model.blocks:
-        yield layer.self_attn.projection, width
-        yield layer.mlp.fc2, 1
-    width = blip.config.text_config.head_width
-    for block in blip.decoder.bert.blocks:
-        yield block.attention.output.dense, width
-        yield block.crossattention.output.dense, width
-        yield block.output.dense, 1
+def _columns(values: Tensor, size: int) -> Tensor:
+    """Sums over rows, (size,); of a matrix that reads two streams side by side, over both."""
+    sums: Tensor = values.sum(0).unflatten(0, (values.shape[1] // max(1, size), size)).sum(0)
+    return sums
 
 
-def _best(scores: list[Tensor], share: float, even: bool, block: int) -> list[list[int]]:
-    """The units of each layer that stay, in their old order."""
-    if even:
-        numbers = [round(share * len(layer)) for layer in scores]
-    else:
-        everyone = torch.cat(scores)
-        owner = torch.cat([torch.full((len(layer),), i) for i, layer in enumerate(scores)])
-        # By number and not by a threshold: units may score alike, dead ones all score 0.
-        best = everyone.topk(max(1, round(share * len(everyone)))).indices
-        numbers = owner[best].bincount(minlength=len(scores)).tolist()
-    kept = []
-    for layer, number in zip(scores, numbers, strict=True):
-        rounded = max(1, round(number / block)) * block
-        if rounded > len(layer) or number == len(layer):
-            rounded = len(layer)
-        kept.append(sorted(layer.topk(rounded).indices.tolist()))
-    return kept
+def _per_unit(config: BlipConfig, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Channels of heads to heads; channels and neurons are units themselves."""
+    widths = {"vision": config.vision_config.head_width, "text": config.text_config.head_width}
+    return {
+        label: values.unflatten(0, (-1, widths[label.split(".")[0]])).sum(-1)
+        if label.endswith("heads")
+        else values
+        for label, values in columns.items()
+    }

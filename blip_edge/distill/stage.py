@@ -1,127 +1,232 @@
-"""`distill` and `prune`: a MODEL folder to a smaller one that still says the same."""
+"""`distill`: a MODEL folder to a smaller one that still says the same."""
 
-import time
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from blip_edge.artifact import write_provenance, writing
 from blip_edge.data.dataset import Dataset
-from blip_edge.distill.importance import choose, measure
+from blip_edge.data.texts import texts_of
+from blip_edge.distill.importance import Importance, measure
 from blip_edge.distill.objective import DistillObjective
-from blip_edge.distill.recipe import DistillRecipe, Imitation, PruneRecipe
-from blip_edge.distill.student import caption_loss, inherit, require_captioner
-from blip_edge.distill.surgery import cut
-from blip_edge.models.blip import Blip
-from blip_edge.models.folder import Model, load_model, save_model
+from blip_edge.distill.recipe import DistillRecipe, Imitation
+from blip_edge.distill.said import TaughtDataset, captions_of
+from blip_edge.distill.store import Store
+from blip_edge.distill.storing import feed_from, open_store, remembered, storable
+from blip_edge.distill.student import inherit
+from blip_edge.distill.surgery import Keep
+from blip_edge.errors import UsageError
+from blip_edge.models.config import Architecture
+from blip_edge.models.folder import Model, load_model
+from blip_edge.models.smaller_vocabulary import with_vocabulary
+from blip_edge.models.student import StudentSizes, student_config
 from blip_edge.progress import SILENT, Progress
-from blip_edge.training.batches import CaptionBatches
-from blip_edge.training.loop import fit, total_steps
-from blip_edge.training.stage import batches_for, provenance
+from blip_edge.text import require_covered
+from blip_edge.training import processes
+from blip_edge.training.objectives import TaughtObjective
+from blip_edge.training.processes import Device
+from blip_edge.training.recipe import Task, TrainRecipe
+from blip_edge.training.source import Source
+from blip_edge.training.tasks import batches_of, objective_of
+from blip_edge.training.work import Begun, Work, carry_out
 
-__all__ = ["distill", "prune"]
+__all__ = ["distill", "importance_of", "scored", "task_of", "taught_by", "taught_objective"]
+
+_TASKS: dict[Architecture, Task] = {
+    "BlipForConditionalGeneration": "caption",
+    "BlipForImageTextRetrieval": "retrieval",
+    "BlipForQuestionAnswering": "vqa",
+    "BlipForPreTraining": "pretrain",
+    "BlipForImagesAndTextClassification": "nlvr2",
+}
 
 
 def distill(
     teacher: Path,
-    data: Path,
+    data: Path | str,
     output: Path,
     recipe: DistillRecipe,
     *,
+    vocab_from: Path | None = None,
+    store: Path | None = None,
+    resume: bool = False,
     seed: int = 0,
     force: bool = False,
+    device: Device = "auto",
+    log_dir: Path | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Cut a student out of `teacher`, train it on `data` to answer as its teacher does.
+    """Cut a student out of `teacher`, and train it on `data` to answer as its teacher does.
+
+    The task is what the teacher was made for. Under `torchrun` processes share the rows, as in
+    `train`.
+
+    Args:
+        teacher: a MODEL; it stays as it is.
+        data: a dataset folder.
+        output: the MODEL folder to write.
+        recipe: the student's sizes, the weights of the losses, and how long.
+        vocab_from: a dataset folder to whose words the vocabulary is cut.
+        store: a folder where all that the teacher tells is kept; what is there already, of this
+            teacher, data and recipe, the teacher is not asked again.
+        resume: go on with a run that was killed, from its last checkpoint.
+        seed: of the rows' order.
+        force: replace `output` if it is there.
+        device: what kind of device it is trained on.
+        log_dir: where curves are written for TensorBoard.
+        progress: is told how far it is.
 
     Raises:
-        ArtifactError: `teacher` is no captioner, or `data` no data set.
-        UsageError: the recipe asks for a student larger than its teacher.
+        ArtifactError: `teacher` is no model, or `data` no data set or without the task's rows, or
+            it has words that cannot be spelled with the vocabulary of `vocab_from`. The store is of
+            something else, damaged, or cannot be written.
+        UsageError: the recipe asks for a student larger than its teacher, or has losses that no
+            store holds anything for.
     """
-    started = time.monotonic()
-    with writing(output, force=force) as draft:
-        torch.manual_seed(seed)
-        dataset, model = Dataset.open(data), load_model(teacher)
-        require_captioner(model.blip, "distill")
-        batches = batches_for(dataset, model, recipe, seed=seed)
-        student, keep = inherit(
-            model.blip,
-            model.tokenizer,
-            model.generation.prompt,
-            recipe,
-            islice(batches, recipe.calibration),
+    if store is not None:
+        recipe = storable(recipe)
+
+    def begin(source: Source, progress: Progress) -> Begun:
+        if vocab_from is not None and source.dataset is not None:
+            texts = texts_of(source.dataset, max_words=recipe.max_words)
+            require_covered(known.tokenizer, texts, vocab_from)
+        config = student_config(known.config, _sizes(recipe))
+        kept = None
+        if store is not None:
+            parents = {"teacher": teacher, "vocabulary": vocab_from}
+            kept = open_store(store, parents, source, recipe, training, seed=seed)
+        importance = remembered(
+            *(kept, recipe, training),
+            lambda: scored(known, source, training, recipe, seed=seed),
         )
-        layers = (list(keep.vision), list(keep.text))
-        history = _imitate(student, model, layers, batches, recipe, "distill", progress)
-        save_model(draft, model.with_blip(student))
-        batches.report(draft, progress)
-        made = provenance("distill", recipe, dataset, [teacher], started, history, seed=seed)
-        write_provenance(draft, made)
-    return output
-
-
-def prune(
-    model: Path,
-    data: Path,
-    output: Path,
-    recipe: PruneRecipe,
-    *,
-    seed: int = 0,
-    force: bool = False,
-    progress: Progress = SILENT,
-) -> Path:
-    """Cut the heads and neurons of `model` that matter least, and train to recover the loss.
-
-    The whole model is the teacher of what is left of it.
-
-    Raises:
-        ArtifactError: `model` is no captioner, or `data` no data set.
-    """
-    started = time.monotonic()
-    with writing(output, force=force) as draft:
-        torch.manual_seed(seed)
-        dataset, whole = Dataset.open(data), load_model(model)
-        require_captioner(whole.blip, "prune")
-        batches = batches_for(dataset, whole, recipe, seed=seed)
-        words, prompt = whole.tokenizer, whole.generation.prompt
-        importance = measure(
-            whole.blip,
-            lambda batch: caption_loss(whole.blip, words, prompt, batch),
-            islice(batches, recipe.calibration),
+        blip, keep = inherit(known.blip, config, importance, layers=recipe.layers)
+        student = Model(
+            blip,
+            known.tokenizer,
+            replace(known.preprocess, size=config.vision_config.image_size),
+            known.generation,
         )
-        keep = choose(importance, heads=recipe.keep, neurons=recipe.keep, even=recipe.even)
-        smaller = cut(whole.blip, keep)
-        layers = (list(keep.vision), list(keep.text))
-        history = _imitate(smaller, whole, layers, batches, recipe, "prune", progress)
-        save_model(draft, whole.with_blip(smaller))
-        batches.report(draft, progress)
-        made = provenance("prune", recipe, dataset, [model], started, history, seed=seed)
-        write_provenance(draft, made)
-    return output
+        begun = taught_by(
+            *(known, student, keep, source, work, progress),
+            store=kept,
+            asks_first=recipe.views > 0,
+        )
+        fed = None if kept is None else feed_from(kept, known, recipe, training, progress)
+        return replace(begun, views=recipe.views, feed=fed)
+
+    known = _known(teacher, vocab_from, recipe.max_words)
+    training = recipe.of(task_of(known), known.generation.prompt)
+    work = Work(
+        verb="distill",
+        data=data,
+        output=output,
+        recipe=recipe,
+        training=training,
+        parents=(teacher, vocab_from),
+        resume=resume,
+        seed=seed,
+        force=force,
+        device=device,
+        log_dir=log_dir,
+        progress=progress,
+    )
+    return carry_out(work, begin)
 
 
-def _imitate(
-    student: Blip,
+def task_of(model: Model) -> Task:
+    """What a model is for; one that judges dialogs is taught like one that retrieves."""
+    return _TASKS[model.config.architecture]
+
+
+def scored(
+    model: Model, source: Source, training: TrainRecipe, recipe: Imitation, *, seed: int
+) -> Importance:
+    """How much everything in `model` matters for its own task."""
+    batches = islice(batches_of(source, model, training, seed=seed), recipe.calibration)
+    return importance_of(model, training, batches, recipe)
+
+
+def importance_of(
+    model: Model, training: TrainRecipe, batches: Iterable[Any], recipe: Imitation
+) -> Importance:
+    """The same on given batches; of several processes on those of all, so that all cut alike."""
+    task = objective_of(model, training)
+
+    def loss(batch: Any) -> Tensor:
+        return sum(task(batch, 0).values(), start=Tensor([0.0]).squeeze())
+
+    mine = measure(model.blip.requires_grad_(), loss, batches, recipe.importance)
+    found = processes.everyone(mine.scores)
+    scores = {label: torch.stack([each[label] for each in found]).mean(0) for label in mine.scores}
+    return Importance(scores)
+
+
+def taught_by(
     teacher: Model,
-    layers: tuple[Sequence[int], Sequence[int]],
-    batches: CaptionBatches,
-    recipe: Imitation,
-    verb: str,
+    student: Model,
+    keep: Keep,
+    source: Source,
+    work: Work,
     progress: Progress,
-) -> list[dict[str, float]]:
-    objective = DistillObjective(
+    *,
+    store: Store | None = None,
+    asks_first: bool = False,
+) -> Begun:
+    """A run in which `student`, what `keep` left of `teacher`, learns from it.
+
+    A `store` has the teacher's captions, or is given them.
+    """
+    recipe = work.recipe
+    assert isinstance(recipe, Imitation)
+    taught = None
+    if recipe.said:
+        if work.training.task not in ("caption", "pretrain") or source.dataset is None:
+            raise UsageError("said is of captions in a dataset folder; set it to 0")
+        how: dict[str, Any] = {"seed": work.seed, "progress": progress}
+        said = processes.first(store.said) if store is not None else None
+        if said is None:
+            said = captions_of(source.dataset, teacher, recipe.said, **how)
+            if store is not None and processes.rank() == 0:
+                store.keep_said(said)
+        dataset = TaughtDataset.of(source.dataset, teacher, recipe.said, said=said, **how)
+        taught = replace(source, dataset=dataset)
+    return Begun(
         student,
-        deepcopy(teacher.blip),
-        teacher.tokenizer,
-        recipe,
-        vision_layers=layers[0],
-        text_layers=layers[1],
-        prompt=teacher.generation.prompt,
+        lambda: taught_objective(
+            teacher, student, keep, recipe, work.training, asks_first=asks_first
+        ),
+        source=taught,
+        reader=teacher,
     )
-    steps = total_steps(recipe, batches.per_epoch)
-    return fit(
-        student, objective, batches, recipe, steps=steps, description=verb, progress=progress
-    )
+
+
+def taught_objective(
+    teacher: Model,
+    student: Model,
+    keep: Keep,
+    recipe: Imitation,
+    training: TrainRecipe,
+    *,
+    asks_first: bool = False,
+) -> DistillObjective:
+    """The losses of `student`: its task's, and the distances from `teacher`."""
+    task = objective_of(student, training)
+    assert isinstance(task, TaughtObjective)
+    return DistillObjective(student.blip, teacher.blip, task, recipe, keep, asks_first=asks_first)
+
+
+def _known(teacher: Path, vocab_from: Path | None, max_words: int) -> Model:
+    """The teacher, with the vocabulary that its student is to have."""
+    model = load_model(teacher)
+    if vocab_from is None:
+        return model
+    texts = texts_of(Dataset.open(vocab_from), max_words=max_words)
+    return with_vocabulary(model, texts)
+
+
+def _sizes(recipe: DistillRecipe) -> StudentSizes:
+    return StudentSizes(**{each.name: getattr(recipe, each.name) for each in fields(StudentSizes)})

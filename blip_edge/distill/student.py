@@ -1,67 +1,129 @@
-"""How a student is cut out of its teacher: which layers, heads and neurons it starts with."""
+"""How a student is cut out of its teacher: what it inherits of layers, heads and channels."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from blip_edge.distill.importance import choose, measure
-from blip_edge.distill.recipe import DistillRecipe
-from blip_edge.distill.surgery import Keep, cut, last_of_each_block
-from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.distill.importance import Importance
+from blip_edge.distill.surgery import Keep, LayerKeep, cut
+from blip_edge.errors import UsageError
 from blip_edge.models.blip import Blip
-from blip_edge.text import Tokenizer
-from blip_edge.training.batches import Batch
-from blip_edge.training.losses import lm_loss
-from blip_edge.training.objectives import caption_labels
+from blip_edge.models.config import BlipConfig, TowerConfig
+from blip_edge.models.student import last_of_each_block
+from blip_edge.models.vit import interpolate_positions
 
-__all__ = ["caption_loss", "inherit", "require_captioner"]
+__all__ = ["LayerChoice", "inherit", "resize_patches"]
 
-
-def require_captioner(blip: Blip, verb: str) -> None:
-    """Refuse a model that cannot caption.
-
-    Raises:
-        ArtifactError: the model's architecture is another.
-    """
-    found = blip.config.architecture
-    if found != "BlipForConditionalGeneration":
-        raise ArtifactError(
-            f"{verb} works on captioners so far, not on {found}; "
-            "run `blip-edge train --task caption --init MODEL` first"
-        )
-
-
-def caption_loss(blip: Blip, tokenizer: Tokenizer, prompt: str, batch: Batch) -> Tensor:
-    """The language-model loss of `batch`, without smoothing."""
-    labels = caption_labels(batch, len(tokenizer.prompt_ids(prompt)))
-    tokens = blip.vision_model(batch.pixel_values)
-    return lm_loss(blip.lm_logits(batch.first(tokenizer.dec), tokens), labels)
+LayerChoice = Literal["last", "important"]
 
 
 def inherit(
-    teacher: Blip,
-    tokenizer: Tokenizer,
-    prompt: str,
-    recipe: DistillRecipe,
-    batches: Iterable[Batch],
+    teacher: Blip, config: BlipConfig, importance: Importance, *, layers: LayerChoice = "last"
 ) -> tuple[Blip, Keep]:
-    """A student with the teacher's most important heads and neurons in every k-th layer.
+    """A student of `config` with the most important of all that its teacher has, and what that is.
+
+    Layers are the last of each block of the teacher's, or those that matter most. Patches of
+    another size and pictures of another resolution get the teacher's weights resized.
 
     Raises:
-        UsageError: the student would have more layers than its teacher.
+        UsageError: the student has more of something than its teacher.
     """
-    config = teacher.config
-    for name, wanted, there in (
-        ("vision_layers", recipe.vision_layers, config.vision_config.num_hidden_layers),
-        ("text_layers", recipe.text_layers, config.text_config.num_hidden_layers),
-    ):
-        if wanted > there:
-            raise UsageError(f"{name} = {wanted}, but the teacher has {there} layers")
-    importance = measure(
-        teacher, lambda batch: caption_loss(teacher, tokenizer, prompt, batch), batches
+    ours = teacher.config
+    scores = importance.scores
+    keep = Keep(
+        vision=_layers("vision", ours.vision_config, config.vision_config, importance, layers),
+        text=_layers("text", ours.text_config, config.text_config, importance, layers),
+        vision_channels=_best(scores, "vision", config.vision_config.hidden_size),
+        text_channels=_best(scores, "text", config.text_config.hidden_size),
+        embed=_leading(ours.image_text_hidden_size, config.image_text_hidden_size),
     )
-    whole = choose(importance, heads=recipe.keep_heads, neurons=recipe.keep_neurons, even=True)
-    vision = last_of_each_block(config.vision_config.num_hidden_layers, recipe.vision_layers)
-    text = last_of_each_block(config.text_config.num_hidden_layers, recipe.text_layers)
-    keep = Keep({i: whole.vision[i] for i in vision}, {i: whole.text[i] for i in text})
-    return cut(teacher, keep), keep
+    student = cut(teacher, keep)
+    return _resized(student, config), keep
+
+
+def _layers(
+    tower: str,
+    theirs: TowerConfig,
+    wanted: TowerConfig,
+    importance: Importance,
+    choice: LayerChoice,
+) -> dict[int, LayerKeep]:
+    count, there = wanted.num_hidden_layers, theirs.num_hidden_layers
+    if choice == "last":
+        numbers = last_of_each_block(there, count)
+    else:
+        by_score = sorted(range(there), key=lambda i: importance.layer(tower, i), reverse=True)
+        numbers = sorted(by_score[:count])
+    cross = getattr(wanted, "cross_heads", (0,) * count)
+    scores = importance.scores
+    return {
+        number: LayerKeep(
+            _top(scores[f"{tower}.{number}.heads"], wanted.heads[new]),
+            _top(scores[f"{tower}.{number}.cross_heads"], cross[new]) if tower == "text" else [],
+            _top(scores[f"{tower}.{number}.neurons"], wanted.ffn_widths[new]),
+        )
+        for new, number in enumerate(numbers)
+    }
+
+
+def _best(scores: dict[str, Tensor], label: str, count: int) -> list[int] | None:
+    """Channels that stay, None for all."""
+    return None if count == len(scores[label]) else _top(scores[label], count)
+
+
+def _leading(there: int, count: int) -> list[int] | None:
+    if count > there:
+        raise UsageError(f"embed_dim {count} is more than the teacher's {there}")
+    return None if count == there else list(range(count))
+
+
+def _top(scores: Tensor, count: int) -> list[int]:
+    """The units that matter most, in their old order."""
+    if count > len(scores):
+        raise UsageError(f"a student with {count} of what its teacher has {len(scores)} of")
+    kept: Sequence[int] = scores.topk(count).indices.tolist()
+    return sorted(kept)
+
+
+def _resized(student: Blip, config: BlipConfig) -> Blip:
+    """The same weights for patches and pictures of `config`'s sizes, and its image tokens."""
+    wanted, there = config.vision_config, student.config.vision_config
+    vision = replace(
+        there,
+        patch_size=wanted.patch_size,
+        image_size=wanted.image_size,
+        tokens_kept=wanted.tokens_kept,
+    )
+    if vision == there:
+        return student
+    state = student.state_dict()
+    patches, positions = (
+        f"vision_model.embeddings.{name}"
+        for name in ("patch_embedding.weight", "position_embedding")
+    )
+    state[patches] = resize_patches(state[patches], wanted.patch_size)
+    state[positions] = interpolate_positions(state[positions], wanted.num_tokens)
+    resized = Blip(replace(student.config, vision_config=vision))
+    resized.load_state_dict(state)
+    return resized.eval()
+
+
+def resize_patches(weight: Tensor, size: int) -> Tensor:
+    """(D, 3, P, P) patch embedding for patches of side `size`, (D, 3, size, size).
+
+    The weights whose products with resized patches are nearest to the products before (FlexiViT's
+    PI-resize, arXiv 2212.08013, section 3.4): pinv(B)ᵀ w, where B resizes a patch.
+    """
+    old = weight.shape[-1]
+    if old == size:
+        return weight
+    pixels = torch.eye(old * old).view(old * old, 1, old, old)
+    resized = F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)
+    matrix = resized.flatten(1)  # (P · P, size · size): row i is pixel i, resized
+    inverse = torch.linalg.pinv(matrix)  # (size · size, P · P)
+    resized_weight: Tensor = (weight.flatten(2) @ inverse.T).unflatten(-1, (size, size))
+    return resized_weight.contiguous()

@@ -1,20 +1,24 @@
-"""Cut layers, heads and neurons out of a BLIP, and make the tensors smaller for real.
+"""Cut layers, heads, neurons and channels out of a BLIP, and make the tensors smaller for real.
 
 A zeroed weight still costs a multiply on every device we target; a missing row does not. The
-result computes exactly what the original would with the lost heads and neurons silenced.
+result computes exactly what the original would with the lost heads and neurons silenced, and with
+the lost channels left out of its sums and norms.
 """
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from blip_edge.distill.axes import axes_of, layer_of
 from blip_edge.models.blip import Blip
-from blip_edge.models.config import TextConfig, VisionConfig
+from blip_edge.models.config import BlipConfig, TextConfig, VisionConfig
+from blip_edge.models.student import last_of_each_block
+from blip_edge.models.token_schedule import resized_schedule
 
-__all__ = ["Keep", "LayerKeep", "cut", "everything", "last_of_each_block"]
+__all__ = ["Keep", "LayerKeep", "cut", "everything", "kept_config", "last_of_each_block"]
 
 
 class LayerKeep(NamedTuple):
@@ -31,6 +35,31 @@ class Keep:
 
     vision: dict[int, LayerKeep]
     text: dict[int, LayerKeep]
+    vision_channels: list[int] | None = None
+    """Of the image tower's residual stream; None keeps all, as for the others."""
+    text_channels: list[int] | None = None
+    embed: list[int] | None = None
+    """Of the space where pictures and texts are compared."""
+
+    def of(self, outer: "Keep") -> "Keep":
+        """What two cuts leave together, first `outer` and then this: in the numbers of the first.
+
+        Layers and channels only; heads and neurons are those of this one.
+        """
+        before = {"vision": list(outer.vision), "text": list(outer.text)}
+        return Keep(
+            vision={before["vision"][i]: layer for i, layer in self.vision.items()},
+            text={before["text"][i]: layer for i, layer in self.text.items()},
+            vision_channels=_within(self.vision_channels, outer.vision_channels),
+            text_channels=_within(self.text_channels, outer.text_channels),
+            embed=_within(self.embed, outer.embed),
+        )
+
+
+def _within(inner: list[int] | None, outer: list[int] | None) -> list[int] | None:
+    if inner is None or outer is None:
+        return outer if inner is None else inner
+    return [outer[i] for i in inner]
 
 
 def everything(blip: Blip) -> Keep:
@@ -50,51 +79,62 @@ def everything(blip: Blip) -> Keep:
     )
 
 
-def last_of_each_block(layers: int, wanted: int) -> list[int]:
-    """`wanted` of `layers` layers: the last of each of as many equal blocks."""
-    return [(i + 1) * layers // wanted - 1 for i in range(wanted)]
-
-
 def cut(blip: Blip, keep: Keep) -> Blip:
     """A new BLIP that has only what `keep` names."""
-    config = replace(
-        blip.config,
-        vision_config=_vision_config(blip.config.vision_config, keep),
-        text_config=_text_config(blip.config.text_config, keep),
-    )
-    smaller = Blip(config)
-    old = blip.state_dict()
-    kept = {name: old[name] for name in smaller.state_dict() if not _in_layer(name)}
-    heads, width = blip.config.vision_config.heads, blip.config.vision_config.head_width
-    for new, (number, layer) in enumerate(keep.vision.items()):
-        source, target = (f"vision_model.encoder.layers.{i}." for i in (number, new))
-        kept |= _moved(old, source, target, dict(_vision_cuts(layer, heads[number], width)))
-    width = blip.config.text_config.head_width
-    for tower in ("text_decoder.bert", "text_encoder"):
-        if not any(name.startswith(tower) for name in old):
-            continue
-        for new, (number, layer) in enumerate(keep.text.items()):
-            source, target = (f"{tower}.encoder.layer.{i}." for i in (number, new))
-            kept |= _moved(old, source, target, dict(_text_cuts(layer, width)))
+    config = blip.config
+    smaller = Blip(kept_config(config, keep))
+    old, index = blip.state_dict(), _indices(config, keep)
+    layers = {"vision": list(keep.vision), "text": list(keep.text)}
+    kept = {}
+    for name in smaller.state_dict():
+        source = name
+        if (layer := layer_of(name)) is not None:
+            tower, number = layer
+            source = re.sub(r"(\.layers?\.)\d+\.", rf"\g<1>{layers[tower][number]}.", name, count=1)
+        tensor = old[source]
+        for axis, label in enumerate(axes_of(config, source)):
+            if label in index:
+                tensor = tensor.index_select(axis, index[label])
+        kept[name] = tensor.clone()
     smaller.load_state_dict(kept)
     return smaller.eval()
 
 
-def _in_layer(name: str) -> bool:
-    return ".encoder.layer" in name
+def kept_config(config: BlipConfig, keep: Keep) -> BlipConfig:
+    """The sizes of what `keep` leaves."""
+    return replace(
+        config,
+        vision_config=_vision_config(config.vision_config, keep),
+        text_config=_text_config(config.text_config, keep),
+        image_text_hidden_size=_count(keep.embed, config.image_text_hidden_size),
+    )
 
 
-def _moved(
-    old: dict[str, Tensor], source: str, target: str, cuts: dict[str, tuple[int, Tensor]]
-) -> dict[str, Tensor]:
-    """A layer's tensors under its new number, those named in `cuts` with fewer rows or columns."""
-    moved = {}
-    for name, tensor in old.items():
-        if name.startswith(source):
-            part = name.removeprefix(source)
-            axis, index = cuts.get(part, (0, None))
-            moved[target + part] = tensor if index is None else tensor.index_select(axis, index)
-    return moved
+def _indices(config: BlipConfig, keep: Keep) -> dict[str | None, Tensor]:
+    """What stays along each axis that is cut."""
+    index: dict[str | None, Tensor] = {}
+    for label, channels in (
+        ("vision", keep.vision_channels),
+        ("text", keep.text_channels),
+        ("embed", keep.embed),
+    ):
+        if channels is not None:
+            index[label] = torch.tensor(channels, dtype=torch.long)
+    if "text" in index:  # two streams side by side
+        text = index["text"]
+        index["text.twice"] = torch.cat([text, text + config.text_config.hidden_size])
+    for tower, layers, sizes in (
+        ("vision", keep.vision, config.vision_config),
+        ("text", keep.text, config.text_config),
+    ):
+        for number, layer in layers.items():
+            at = f"{tower}.{number}"
+            heads = index[f"{at}.heads"] = _channels(layer.heads, sizes.head_width)
+            index[f"{at}.cross_heads"] = _channels(layer.cross_heads, sizes.head_width)
+            index[f"{at}.neurons"] = torch.tensor(layer.neurons, dtype=torch.long)
+            inner = sizes.heads[number] * sizes.head_width
+            index[f"{at}.qkv"] = torch.cat([part * inner + heads for part in range(3)])
+    return index
 
 
 def _channels(heads: list[int], width: int) -> Tensor:
@@ -102,32 +142,8 @@ def _channels(heads: list[int], width: int) -> Tensor:
     return (torch.tensor(heads, dtype=torch.long)[:, None] * width + torch.arange(width)).flatten()
 
 
-def _ffn_cuts(neurons: list[int], up: str, down: str) -> Iterator[tuple[str, tuple[int, Tensor]]]:
-    index = torch.tensor(neurons, dtype=torch.long)
-    yield f"{up}.weight", (0, index)
-    yield f"{up}.bias", (0, index)
-    yield f"{down}.weight", (1, index)
-
-
-def _vision_cuts(
-    layer: LayerKeep, heads: int, width: int
-) -> Iterator[tuple[str, tuple[int, Tensor]]]:
-    channels = _channels(layer.heads, width)
-    fused = torch.cat([part * heads * width + channels for part in range(3)])  # q, then k, then v
-    yield "self_attn.qkv.weight", (0, fused)
-    yield "self_attn.qkv.bias", (0, fused)
-    yield "self_attn.projection.weight", (1, channels)
-    yield from _ffn_cuts(layer.neurons, "mlp.fc1", "mlp.fc2")
-
-
-def _text_cuts(layer: LayerKeep, width: int) -> Iterator[tuple[str, tuple[int, Tensor]]]:
-    for attention, heads in (("attention", layer.heads), ("crossattention", layer.cross_heads)):
-        channels = _channels(heads, width)
-        for projection in ("query", "key", "value"):
-            yield f"{attention}.self.{projection}.weight", (0, channels)
-            yield f"{attention}.self.{projection}.bias", (0, channels)
-        yield f"{attention}.output.dense.weight", (1, channels)
-    yield from _ffn_cuts(layer.neurons, "intermediate.dense", "output.dense")
+def _count(kept: list[int] | None, there: int) -> int:
+    return there if kept is None else len(kept)
 
 
 def _sizes(values: list[int]) -> int | tuple[int, ...]:
@@ -139,18 +155,31 @@ def _vision_config(config: VisionConfig, keep: Keep) -> VisionConfig:
     layers = list(keep.vision.values())
     return replace(
         config,
+        hidden_size=_count(keep.vision_channels, config.hidden_size),
         num_hidden_layers=len(layers),
         num_attention_heads=_sizes([len(layer.heads) for layer in layers]),
         intermediate_size=_sizes([len(layer.neurons) for layer in layers]),
         head_dim=config.head_width,
+        tokens_kept=_tokens(config, keep),
     )
+
+
+def _tokens(config: VisionConfig, keep: Keep) -> tuple[int, ...] | None:
+    """What is left after each layer; without some, the others merge as much as they can."""
+    if config.tokens_kept is None:
+        return None
+    left = [config.tokens_kept[i] for i in keep.vision]
+    return resized_schedule(left, config.num_tokens, config.num_tokens)
 
 
 def _text_config(config: TextConfig, keep: Keep) -> TextConfig:
     layers = list(keep.text.values())
     return replace(
         config,
+        hidden_size=_count(keep.text_channels, config.hidden_size),
+        encoder_hidden_size=_count(keep.vision_channels, config.encoder_hidden_size),
         num_hidden_layers=len(layers),
+        merge_from_layer=sum(number < config.merge_from_layer for number in keep.text),
         num_attention_heads=_sizes([len(layer.heads) for layer in layers]),
         cross_attention_heads=_sizes([len(layer.cross_heads) for layer in layers]),
         intermediate_size=_sizes([len(layer.neurons) for layer in layers]),

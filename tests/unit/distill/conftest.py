@@ -1,19 +1,21 @@
 """A tiny drawn world, made once, and a captioner of its words."""
 
-from itertools import islice
+from dataclasses import replace
 
 import pytest
 
 from blip_edge.data import Dataset
 from blip_edge.data.shapes import make
 from blip_edge.models import Model
-from blip_edge.training.batches import Batch, CaptionBatches
+from blip_edge.training.batches import Batch
 from tests import tiny
+from tests.unit.distill import sizes
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return make(tmp_path_factory.mktemp("distill") / "world", tiny.WORLD, seed=5)
+    recipe = replace(tiny.WORLD, questions=2, sentences=2)
+    return make(tmp_path_factory.mktemp("distill") / "world", recipe, seed=5)
 
 
 @pytest.fixture
@@ -23,13 +25,4 @@ def captioner(world: Dataset) -> Model:
 
 @pytest.fixture
 def batches(world: Dataset, captioner: Model) -> list[Batch]:
-    made = CaptionBatches(
-        world,
-        world.captions("train"),
-        captioner.tokenizer,
-        captioner.preprocess,
-        batch=6,
-        seed=0,
-        prompt=captioner.generation.prompt,
-    )
-    return list(islice(made, 2))
+    return sizes.batches(world, captioner, "caption", 2)

@@ -1,7 +1,8 @@
-"""`distill` and `prune`: smaller folders that open and caption, and honest refusals."""
+"""`distill` and `prune` in every task: smaller folders that are measured, resumed, and refused."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,27 +11,48 @@ from blip_edge.artifact import read_provenance, sha256_folder
 from blip_edge.data import Dataset
 from blip_edge.distill import DistillRecipe, PruneRecipe, distill, prune
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.evaluation import EvalSettings, evaluate
 from blip_edge.models import count_parameters, load_model, save_model
-from tests import tiny
+from blip_edge.models.config import ARCHITECTURES
+from blip_edge.training.recipe import Task
+from tests.unit.distill import sizes
 
+SHARED: dict[str, Any] = {"steps": 2, "batch": 4, "calibration": 2, "attention_weight": 0.1}
 STUDENT = DistillRecipe(
-    steps=2,
-    batch=4,
-    calibration=2,
+    **SHARED,
     vision_layers=1,
+    vision_width=24,
+    vision_neurons=24,
     text_layers=1,
-    keep_heads=0.5,
-    keep_neurons=0.5,
+    text_width=12,
+    text_heads=2,
+    text_neurons=16,
+    embed_dim=5,
 )
-PRUNED = PruneRecipe(steps=2, batch=4, calibration=2, keep=0.5)
+PRUNED = PruneRecipe(**SHARED, keep=0.6, rounds=2)
+MEASURED: dict[Task, str] = {
+    "caption": "CIDEr",
+    "retrieval": "r_mean",
+    "vqa": "vqa_accuracy",
+    "nlvr2": "accuracy",
+}
+OWN = {
+    "caption": {"lm"},
+    "retrieval": {"itc", "itm", "affinity"},
+    "vqa": {"lm"},
+    "pretrain": {"itc", "itm", "lm", "affinity"},
+    "nlvr2": {"cls"},
+}
 
 
 @pytest.fixture(scope="module")
-def teacher(world: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "model"
-    folder.mkdir()
-    save_model(folder, tiny.model([row.captions[0] for row in world.captions("train")]))
-    return folder
+def teachers(world: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model of each task."""
+    root = tmp_path_factory.mktemp("teachers")
+    for task in sizes.TASKS:
+        (root / task).mkdir()
+        save_model(root / task, sizes.model(world, task))
+    return {task: root / task for task in sizes.TASKS}
 
 
 def parameters(folder: Path) -> int:
@@ -42,79 +64,244 @@ def captions(folder: Path, world: Dataset) -> None:
     assert len(caption.token_ids) >= 3
 
 
-def test_a_student_is_smaller_and_captions(teacher: Path, world: Dataset, tmp_path: Path) -> None:
+def measured(folder: Path, world: Dataset, task: Task) -> None:
+    if task in MEASURED:
+        how = EvalSettings(limit=3)
+        found = evaluate(folder, world.folder, task=task, split="test", how=how)
+        assert found.metrics[MEASURED[task]] >= 0
+
+
+@pytest.mark.parametrize("task", sizes.TASKS)
+def test_a_student_is_smaller_and_does_what_its_teacher_does(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, task: Task
+) -> None:
+    teacher = teachers[task]
+    before = sha256_folder(teacher)
     folder = distill(teacher, world.folder, tmp_path / "student", STUDENT)
+    assert sha256_folder(teacher) == before, "a teacher is left as it was"
     config = load_model(folder).config
     vision, text = config.vision_config, config.text_config
-    assert (vision.heads, vision.ffn_widths) == ((2,), (24,))
-    assert (text.heads, text.cross_heads, text.ffn_widths) == ((2,), (2,), (16,))
+    assert config.architecture == ARCHITECTURES[task]
+    assert (vision.hidden_size, vision.heads, vision.ffn_widths) == (24, (3,), (24,))
+    assert (text.hidden_size, text.heads, text.cross_heads) == (12, (2,), (2,))
+    assert text.ffn_widths == (16,)
     assert parameters(folder) < parameters(teacher)
-    captions(folder, world)
+    measured(folder, world, task)
     made = read_provenance(folder)
     assert made.verb == "distill"
-    assert made.parents == [{"path": str(teacher), "sha256": sha256_folder(teacher)}]
-    assert set(made.history[0]) == {"step", "lm", "logit", "hidden", "contrastive"}
+    assert made.parents == [{"path": str(teacher), "sha256": before}]
+    assert made.data is not None and made.data["sha256"] == world.digest()
+    shared = {"step", "logit", "hidden", "attention", "contrastive"}
+    assert set(made.history[0]) == shared | OWN[task]
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
-@pytest.mark.parametrize("even", [True, False])
-def test_a_pruned_model_is_smaller_and_captions(
-    even: bool, teacher: Path, world: Dataset, tmp_path: Path
+@pytest.mark.parametrize("task", sizes.TASKS)
+def test_a_pruned_model_is_smaller_and_does_what_it_did(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, task: Task
 ) -> None:
-    folder = prune(teacher, world.folder, tmp_path / "x", replace(PRUNED, even=even))
-    config = load_model(folder).config
-    for tower in (config.vision_config, config.text_config):
-        assert sum(tower.heads) == 4, "half of eight heads"
-        assert min(tower.heads) >= 1
-    if even:
-        assert config.text_config.cross_heads == config.text_config.heads == (2, 2)
-    assert parameters(folder) < parameters(teacher)
-    captions(folder, world)
+    whole = teachers[task]
+    before = sha256_folder(whole)
+    folder = prune(whole, world.folder, tmp_path / "pruned", PRUNED)
+    assert sha256_folder(whole) == before
+    assert 0.4 * parameters(whole) < parameters(folder) <= 0.6 * parameters(whole)
+    assert load_model(folder).config.architecture == ARCHITECTURES[task]
+    measured(folder, world, task)
     assert read_provenance(folder).verb == "prune"
 
 
-def test_a_pruned_model_can_be_pruned_again(teacher: Path, world: Dataset, tmp_path: Path) -> None:
-    """Its layers differ in size, and its heads no longer fill its width."""
-    once = prune(teacher, world.folder, tmp_path / "once", PRUNED)
-    twice = prune(once, world.folder, tmp_path / "twice", PRUNED)
-    assert parameters(twice) < parameters(once)
-    captions(twice, world)
-
-
-def test_the_same_seed_gives_the_same_bytes(teacher: Path, world: Dataset, tmp_path: Path) -> None:
-    for verb in ("distill", "prune"):
-        folders = [
-            distill(teacher, world.folder, tmp_path / f"{verb}{run}", STUDENT, seed=3)
-            if verb == "distill"
-            else prune(teacher, world.folder, tmp_path / f"{verb}{run}", PRUNED, seed=3)
-            for run in range(2)
-        ]
-        first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
-        assert first == second, verb
-
-
-def test_the_teacher_is_left_as_it_was(teacher: Path, world: Dataset, tmp_path: Path) -> None:
-    before = sha256_folder(teacher)
-    distill(teacher, world.folder, tmp_path / "a", STUDENT)
-    prune(teacher, world.folder, tmp_path / "b", PRUNED)
-    assert sha256_folder(teacher) == before
-
-
-def test_a_student_larger_than_its_teacher_is_refused(
-    teacher: Path, world: Dataset, tmp_path: Path
+@pytest.mark.parametrize("widths", [True, False])
+@pytest.mark.parametrize("task", ["caption", "retrieval"])
+def test_an_even_cut_opens_in_transformers(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, task: Task, widths: bool
 ) -> None:
-    with pytest.raises(UsageError, match="text_layers = 3, but the teacher has 2 layers"):
-        distill(teacher, world.folder, tmp_path / "x", replace(STUDENT, text_layers=3))
+    recipe = replace(PRUNED, even=True, widths=widths, keep=0.8)
+    folder = prune(teachers[task], world.folder, tmp_path / "x", recipe)
+    config = load_model(folder).config
+    assert config.model_type == "blip"
+    assert parameters(folder) <= 0.8 * parameters(teachers[task])
+    assert (config.vision_config.hidden_size < 32) <= widths
+
+
+def test_tokens_are_merged_and_nothing_else_is_lost(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    recipe = replace(PRUNED, keep=1.0, tokens=0.5, attention_weight=0.0)
+    folder = prune(teachers["caption"], world.folder, tmp_path / "x", recipe)
+    config = load_model(folder).config
+    assert config.vision_config.tokens_kept == (8, 5)
+    assert parameters(folder) == parameters(teachers["caption"])
+    captions(folder, world)
+    recipe = replace(recipe, keep=0.6, per="macs")
+    both = prune(teachers["caption"], world.folder, tmp_path / "y", recipe)
+    assert load_model(both).config.vision_config.num_output_tokens < 10
+    assert parameters(both) < parameters(folder)
+    captions(both, world)
+
+
+def test_attention_to_merged_tokens_is_refused(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"attention_weight.*set it to 0"):
+        prune(teachers["caption"], world.folder, tmp_path / "x", replace(PRUNED, tokens=0.5))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_does_not_caption_is_refused(
-    teacher: Path, world: Dataset, tmp_path: Path
+def test_a_pruned_model_can_be_pruned_and_distilled_again(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
 ) -> None:
-    (tmp_path / "both").mkdir()
-    words = [row.captions[0] for row in world.captions("train")]
-    save_model(tmp_path / "both", tiny.model(words, "BlipForPreTraining"))
-    with pytest.raises(ArtifactError, match="prune works on captioners so far, not on BlipForPre"):
-        prune(tmp_path / "both", world.folder, tmp_path / "x", PRUNED)
-    with pytest.raises(ArtifactError, match="train --task caption --init"):
-        distill(tmp_path / "both", world.folder, tmp_path / "x", STUDENT)
-    assert not (tmp_path / "x").exists()
+    """Its layers differ in size, and its heads no longer fill its width."""
+    recipe = replace(PRUNED, keep=0.8)
+    once = prune(teachers["caption"], world.folder, tmp_path / "once", recipe)
+    twice = prune(once, world.folder, tmp_path / "twice", recipe)
+    assert parameters(twice) <= 0.8 * parameters(once)
+    captions(twice, world)
+    small = distill(twice, world.folder, tmp_path / "small", DistillRecipe(**SHARED))
+    assert parameters(small) == parameters(twice)
+    captions(small, world)
+
+
+@pytest.mark.parametrize(
+    ("importance", "layers"), [("fisher", "important"), ("magnitude", "important")]
+)
+def test_units_and_layers_can_be_chosen_otherwise(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, importance: Any, layers: Any
+) -> None:
+    recipe = replace(STUDENT, importance=importance, layers=layers, steps=1)
+    folder = distill(teachers["nlvr2"], world.folder, tmp_path / "x", recipe)
+    assert load_model(folder).config.text_config.num_hidden_layers == 1
+
+
+def test_a_student_of_smaller_pictures_and_patches(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    recipe = replace(STUDENT, image_size=16, patch_size=8, attention_weight=0.0)
+    folder = distill(teachers["caption"], world.folder, tmp_path / "x", recipe)
+    model = load_model(folder)
+    assert model.preprocess.size == model.config.vision_config.image_size == 16
+    captions(folder, world)
+
+
+def test_captions_of_the_teacher_are_of_captions(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    recipe = replace(STUDENT, said=0.5)
+    said = distill(teachers["caption"], world.folder, tmp_path / "said", recipe)
+    plain = distill(teachers["caption"], world.folder, tmp_path / "plain", STUDENT)
+    losses = [read_provenance(folder).history[0]["lm"] for folder in (said, plain)]
+    assert losses[0] != losses[1]
+    with pytest.raises(UsageError, match="said is of captions"):
+        distill(teachers["vqa"], world.folder, tmp_path / "x", recipe)
+
+
+class _Stops:
+    """Interrupts a run after some steps."""
+
+    def __init__(self, verb: str, after: int) -> None:
+        self.verb, self.after = verb, after
+
+    def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
+        for number, item in enumerate(items):
+            # The rounds of pruning have their own descriptions.
+            if description.startswith(f"{self.verb} c") and number == self.after:
+                raise KeyboardInterrupt
+            yield item
+
+    def note(self, text: str) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("verb", ["distill", "prune"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, verb: str
+) -> None:
+    shared: dict[str, Any] = {"steps": 6, "save_every": 2, "memory": 5, "lr": 1e-3}
+    shared |= {"min_crop": 0.5, "flip": 0.5, "augment_ops": 2, "said": 0.5}
+    run: Any = distill if verb == "distill" else prune
+    how: Any = replace(STUDENT if verb == "distill" else PRUNED, **shared)
+    if verb == "prune":
+        how = replace(how, rounds_share=0.25, attention_weight=0.0, tokens=0.8)
+
+    def go(name: str, recipe: Any = how, **more: Any) -> Path:
+        made: Path = run(teachers["caption"], world.folder, tmp_path / name, recipe, seed=3, **more)
+        return made
+
+    whole, torn = go("whole"), tmp_path / "torn"
+    with pytest.raises(KeyboardInterrupt):
+        go("torn", progress=_Stops(verb, 3))
+    assert not torn.exists()
+    with pytest.raises(ArtifactError, match="--resume"):
+        go("torn")
+    with pytest.raises(UsageError, match=r"lr was.*hidden_weight was|hidden_weight was.*lr was"):
+        go("torn", replace(how, lr=0.5, hidden_weight=0.7), resume=True)
+    go("torn", resume=True)
+    name = "model.safetensors"
+    assert (torn / name).read_bytes() == (whole / name).read_bytes()
+    assert not (tmp_path / "torn.checkpoints").exists()
+    # Finished: nothing is done again, unless it is another recipe that is asked for.
+    stamp = (torn / name).stat().st_mtime_ns
+    go("torn", resume=True)
+    assert (torn / name).stat().st_mtime_ns == stamp
+    with pytest.raises(UsageError, match="memory differ"):
+        go("torn", replace(how, memory=6), resume=True)
+
+
+def test_another_teacher_is_another_run(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    how = replace(STUDENT, steps=3, save_every=1)
+    out = tmp_path / "x"
+    with pytest.raises(KeyboardInterrupt):
+        distill(teachers["caption"], world.folder, out, how, progress=_Stops("distill", 2))
+    (tmp_path / "other").mkdir()
+    other = sizes.model(world, "caption")
+    other.blip.vision_model.post_layernorm.bias.data.add_(1)
+    save_model(tmp_path / "other", other)
+    with pytest.raises(UsageError, match="parents was"):
+        distill(tmp_path / "other", world.folder, out, how, resume=True)
+
+
+@pytest.mark.parametrize("verb", ["distill", "prune"])
+def test_the_same_seed_gives_the_same_bytes(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, verb: str
+) -> None:
+    run: Any = distill if verb == "distill" else prune
+    recipe: Any = STUDENT if verb == "distill" else PRUNED
+    folders = [
+        run(teachers["nlvr2"], world.folder, tmp_path / str(n), recipe, seed=3) for n in (0, 1)
+    ]
+    first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert first == second
+
+
+def test_a_vocabulary_is_cut_to_the_words_of_the_data(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    folder = distill(
+        teachers["caption"], world.folder, tmp_path / "x", STUDENT, vocab_from=world.folder
+    )
+    model, whole = load_model(folder), load_model(teachers["caption"])
+    assert model.tokenizer.vocab_size < whole.tokenizer.vocab_size
+    assert model.config.text_config.vocab_size == model.tokenizer.vocab_size
+    parents = [parent["path"] for parent in read_provenance(folder).parents]
+    assert parents == [str(teachers["caption"]), str(world.folder)]
+    captions(folder, world)
+
+
+def test_a_student_larger_than_its_teacher_is_refused(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="text_layers = 3, but the teacher has 2"):
+        distill(teachers["vqa"], world.folder, tmp_path / "x", replace(STUDENT, text_layers=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_so_small_is_refused(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="raise keep"):
+        prune(teachers["caption"], world.folder, tmp_path / "x", replace(PRUNED, keep=0.01))
+    assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,22 @@
 """A cut model is the original with the lost heads and neurons silenced, exactly."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from blip_edge.distill.surgery import LayerKeep, cut, everything, last_of_each_block
-from blip_edge.models import Blip, count_parameters
+from blip_edge.distill.surgery import Keep, LayerKeep, cut, everything, kept_config
+from blip_edge.models import Blip, BlipConfig, count_parameters
 from blip_edge.models.config import Architecture
+from blip_edge.models.student import last_of_each_block
+from blip_edge.models.weighing import parameters
 from tests import tiny
+from tests.unit.distill import said, sizes
 
 # Sums in float64 that leave out zeros.
 EXACT = 1e-9
@@ -20,34 +26,17 @@ def double(architecture: Architecture = "BlipForConditionalGeneration") -> Blip:
     return tiny.lively(tiny.config(architecture)).double()
 
 
-@torch.no_grad()
-def outputs(blip: Blip) -> list[Tensor]:
-    """Everything that the model computes for two pictures."""
-    generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(2, 3, 24, 24, generator=generator).double()
-    ids = torch.randint(5, 60, (2, 6), generator=generator)
-    tokens = blip.vision_model(pixels)
-    found = [tokens]
-    if blip.text_decoder is not None:
-        found.append(blip.lm_logits(ids, tokens))
-    if blip.text_encoder is not None:
-        mask = torch.ones_like(ids)
-        found += [
-            blip.embed_text(ids, mask),
-            blip.itm_logits(ids, mask, blip.encoder.cross(tokens)),
-        ]
-    return found
-
-
 def gap(one: Blip, other: Blip) -> float:
-    pairs = zip(outputs(one), outputs(other), strict=True)
+    pairs = zip(said.outputs(one), said.outputs(other), strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
 def smaller(blip: Blip, **changes: LayerKeep) -> Blip:
     """`blip` with another second layer in the named towers."""
     keep = everything(blip)
-    towers = {name: {**getattr(keep, name), 1: layer} for name, layer in changes.items()}
+    towers: dict[str, Any] = {
+        name: {**getattr(keep, name), 1: layer} for name, layer in changes.items()
+    }
     return cut(blip, replace(keep, **towers)).double()
 
 
@@ -57,10 +46,7 @@ def silence(reader: torch.nn.Linear, units: list[int], width: int = 1) -> None:
         reader.weight[:, unit * width : (unit + 1) * width] = 0
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    ["BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForPreTraining"],
-)
+@pytest.mark.parametrize("architecture", sizes.ARCHITECTURE)
 def test_cutting_nothing_gives_the_original(architecture: Architecture) -> None:
     blip = double(architecture)
     copy = cut(blip, everything(blip)).double()
@@ -135,30 +121,211 @@ def test_a_cut_of_both_towers_at_once() -> None:
     assert config.model_type == "blip_edge"
 
 
-def test_a_matcher_is_cut_like_a_captioner() -> None:
-    """Its text tower lies under another name."""
-    blip = double("BlipForImageTextRetrieval")
-    silence(blip.encoder.blocks[1].crossattention.output.dense, [0], 4)
-    assert gap(smaller(blip, text=LayerKeep(ALL, [1, 2, 3], NEURONS)), blip) < EXACT
+def towers_of(blip: Blip) -> list[Any]:
+    towers = [blip.text_encoder, blip.text_decoder and blip.text_decoder.bert]
+    return [tower for tower in towers if tower is not None]
 
 
-def test_pretraining_stays_shared_after_a_cut() -> None:
-    blip = double("BlipForPreTraining")
-    for tower in (blip.encoder, blip.decoder.bert):
-        silence(tower.blocks[1].attention.output.dense, [2], 4)
-    lost = smaller(blip, text=LayerKeep([0, 1, 3], ALL, NEURONS))
-    assert gap(lost, blip) < EXACT
-    assert lost.encoder.blocks[1].output is lost.decoder.bert.blocks[1].output
+@pytest.mark.parametrize("architecture", sizes.ARCHITECTURE)
+def test_every_architecture_is_cut_like_a_captioner(architecture: Architecture) -> None:
+    """Its text towers lie under other names, and a twin looks with two of everything."""
+    original = tiny.lively(sizes.config(architecture)).double()
+    blip = tiny.lively(sizes.config(architecture)).double()
+    keep, lost = everything(blip), {"heads": [0, 3], "cross": [1], "neurons": [2, 5, 39]}
+    silence(blip.vision_model.blocks[2].self_attn.projection, [1], 8)
+    for tower in towers_of(blip):
+        block = tower.blocks[1]
+        silence(block.attention.output.dense, lost["heads"], 4)
+        silence(block.output.dense, lost["neurons"])
+        for name in ("dense", "dense0", "dense1"):
+            if hasattr(block.crossattention.output, name):
+                silence(getattr(block.crossattention.output, name), lost["cross"], 4)
+    text = LayerKeep([1, 2], [0, 2, 3], [n for n in NEURONS if n not in lost["neurons"]])
+    kept = replace(
+        keep,
+        vision={**keep.vision, 2: LayerKeep([0, 2, 3], [], WIDE)},
+        text={**keep.text, 1: text},
+    )
+    smaller = cut(blip, kept).double()
+    assert gap(smaller, blip) < EXACT
+    assert gap(original, blip) > 1e-2
+    assert smaller.config.text_config.cross_heads == (4, 3, 4)
+    if architecture == "BlipForPreTraining":
+        assert smaller.encoder.blocks[1].output is smaller.decoder.bert.blocks[1].output
 
 
-def test_lost_layers_are_skipped() -> None:
-    blip = double()
+@pytest.mark.parametrize("architecture", sizes.ARCHITECTURE)
+@pytest.mark.parametrize(
+    ("vision", "text"), [([1], [0]), ([0, 2], [1, 2]), ([0, 1, 2], [0, 2]), ([2], [2])]
+)
+def test_lost_layers_are_skipped(
+    architecture: Architecture, vision: list[int], text: list[int]
+) -> None:
+    blip = tiny.lively(sizes.config(architecture)).double()
     keep = everything(blip)
-    lost = cut(blip, replace(keep, vision={1: keep.vision[1]}, text={0: keep.text[0]})).double()
-    assert lost.config.vision_config.num_hidden_layers == 1
-    del blip.vision_model.encoder.layers[0]
-    del blip.decoder.bert.encoder.layer[1]
+    lost = cut(
+        blip,
+        replace(
+            keep,
+            vision={i: keep.vision[i] for i in vision},
+            text={i: keep.text[i] for i in text},
+        ),
+    ).double()
+    assert lost.config.vision_config.num_hidden_layers == len(vision)
+    # A layer of a twin that merged still does, whatever its number is now.
+    assert lost.config.text_config.merge_from_layer == (1 if 0 in text else 0)
+    skip(blip, vision, text)
     assert gap(lost, blip) < EXACT
+
+
+def skip(blip: Blip, vision: list[int], text: list[int]) -> None:
+    """Go through these layers alone."""
+    layers = blip.vision_model.encoder.layers
+    blip.vision_model.encoder.layers = torch.nn.ModuleList(layers[i] for i in vision)
+    for tower in towers_of(blip):
+        tower.encoder.layer = torch.nn.ModuleList(tower.encoder.layer[i] for i in text)
+
+
+def test_a_lost_layer_of_the_image_tower_is_one_whose_branches_are_silent() -> None:
+    blip = tiny.lively(sizes.config()).double()
+    block, keep = blip.vision_model.blocks[1], everything(blip)
+    with torch.no_grad():
+        for last in (block.self_attn.projection, block.mlp.fc2):
+            last.weight.zero_()
+            last.bias.zero_()
+    lost = cut(blip, replace(keep, vision={i: keep.vision[i] for i in (0, 2)})).double()
+    assert gap(lost, blip) < EXACT
+
+
+class _Narrow(torch.nn.Module):
+    """A LayerNorm that knows of some channels only, and says 0 in the others."""
+
+    def __init__(self, norm: torch.nn.LayerNorm, kept: list[int]) -> None:
+        super().__init__()
+        self.norm, self.kept = norm, kept
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inside, norm = x[..., self.kept], self.norm
+        gap = inside - inside.mean(-1, keepdim=True)
+        share = gap / (gap.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+        out = torch.zeros_like(x)
+        out[..., self.kept] = share * norm.weight[self.kept] + norm.bias[self.kept]
+        return out
+
+
+def masked(blip: Blip, vision: list[int], text: list[int], embed: list[int]) -> Blip:
+    """`blip` in which only these channels count, no tensor smaller than before."""
+    for name, module in list(blip.named_modules(remove_duplicate=False)):
+        if isinstance(module, torch.nn.LayerNorm):
+            kept = vision if name.startswith("vision_model") else text
+            blip.get_submodule(name.rpartition(".")[0]).register_module(
+                name.rpartition(".")[2], _Narrow(module, kept)
+            )
+    # Outputs along a cut axis that go through no norm before they are read.
+    unread = [("(vision|text)_proj", embed), (r"dense[01]|cls_head\.0", text)]
+    with torch.no_grad():
+        for name, module in blip.named_modules():
+            for pattern, kept in unread:
+                if isinstance(module, torch.nn.Linear) and re.search(f"({pattern})$", name):
+                    lost = [i for i in range(module.out_features) if i not in kept]
+                    module.weight[lost] = 0
+                    module.bias[lost] = 0
+    return blip
+
+
+@pytest.mark.parametrize("architecture", sizes.ARCHITECTURE)
+@pytest.mark.parametrize("tokens", [None, (9, 6, 5)])
+def test_lost_channels_are_left_out_of_sums_and_norms(
+    architecture: Architecture, tokens: tuple[int, ...] | None
+) -> None:
+    config = sizes.config(architecture, vision={"tokens_kept": tokens})
+    vision = [i for i in range(32) if i not in (0, 9, 10, 31)]
+    text, embed = [i for i in range(16) if i not in (3, 8, 15)], [0, 2, 3, 7]
+    blip = tiny.lively(config).double()
+    lost = cut(blip, replace(everything(blip), vision_channels=vision)).double()
+    assert lost.config.vision_config.hidden_size == 28
+    assert lost.config.text_config.encoder_hidden_size == 28
+    every = list(range(16)), list(range(8))
+    _same(lost, masked(tiny.lively(config).double(), vision, *every), vision, every[1])
+    keep = replace(everything(blip), vision_channels=vision, text_channels=text, embed=embed)
+    narrow = cut(blip, keep).double()
+    assert (narrow.config.text_config.hidden_size, narrow.config.vision_config.heads[0]) == (13, 4)
+    assert narrow.config.image_text_hidden_size == 4
+    _same(narrow, masked(tiny.lively(config).double(), vision, text, embed), vision, embed)
+
+
+def _same(lost: Blip, reference: Blip, vision: list[int], embed: list[int]) -> None:
+    mine, theirs = said.outputs(lost), said.outputs(reference)
+    theirs[0] = theirs[0][..., vision]
+    for one, other in zip(mine, theirs, strict=True):
+        if one.shape[-1] == len(embed) != other.shape[-1]:
+            other = other[..., embed]
+        torch.testing.assert_close(one, other, rtol=0, atol=EXACT)
+
+
+def test_lost_layers_merge_no_tokens_and_the_others_as_many_as_before() -> None:
+    blip = tiny.lively(sizes.config(vision={"tokens_kept": (8, 6, 5)})).double()
+    keep = everything(blip)
+    lost = cut(blip, replace(keep, vision={i: keep.vision[i] for i in (0, 2)})).double()
+    assert lost.config.vision_config.tokens_kept == (8, 5)
+    last = kept_config(blip.config, replace(keep, vision={2: keep.vision[2]}))
+    assert last.vision_config.tokens_kept == (6,), "a layer merges no more than half"
+    skip(blip, [0, 2], [0, 1, 2])
+    blip.vision_model.blocks[1].merged = 3
+    assert gap(lost, blip) < EXACT
+
+
+def test_two_cuts_are_one() -> None:
+    """What is kept of what was kept, in the numbers of the whole."""
+    blip = tiny.lively(sizes.config("BlipForPreTraining"))
+    keep = everything(blip)
+    outer = Keep(
+        vision={i: keep.vision[i] for i in (0, 2)},
+        text={i: keep.text[i] for i in (1, 2)},
+        vision_channels=list(range(4, 32)),
+        embed=[1, 2, 5],
+    )
+    between = cut(blip, outer)
+    rest = everything(between)
+    inner = Keep(
+        vision={1: rest.vision[1]},
+        text=rest.text,
+        vision_channels=[0, 3, 27],
+        text_channels=[2, 7],
+        embed=[0, 2],
+    )
+    both = inner.of(outer)
+    assert list(both.vision) == [2] and list(both.text) == [1, 2]
+    assert both.vision_channels == [4, 7, 31]
+    assert both.text_channels == [2, 7]
+    assert both.embed == [1, 5]
+    twice, once = cut(between, inner).state_dict(), cut(blip, both).state_dict()
+    assert all(torch.equal(twice[name], tensor) for name, tensor in once.items())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_sizes_are_known_before_anything_is_cut(data: st.DataObject) -> None:
+    blip = _PRETRAINED
+
+    def some(count: int) -> list[int]:
+        return sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1)))
+
+    keep = Keep(
+        vision={i: LayerKeep(some(4), [], some(48)) for i in some(3)},
+        text={i: LayerKeep(some(4), some(4), some(40)) for i in some(3)},
+        vision_channels=some(32),
+        text_channels=some(16),
+        embed=some(8),
+    )
+    config: BlipConfig = kept_config(blip.config, keep)
+    smaller = cut(blip, keep)
+    assert smaller.config == config
+    assert count_parameters(smaller) == sum(parameters(config).values())
+    assert all(tensor.isfinite().all() for tensor in said.outputs(smaller.double()))
+
+
+_PRETRAINED = tiny.lively(sizes.config("BlipForPreTraining"))
 
 
 def test_an_evenly_cut_model_says_one_number() -> None:
