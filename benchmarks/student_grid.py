@@ -1,0 +1,138 @@
+"""The grid of students: every way to a smaller model, for every task of the standard drawn world.
+
+    python benchmarks/student_grid.py -o runs/standard --minutes 60   # goes on where it stopped
+    python benchmarks/student_grid.py --table                         # record -> distill/README.md
+
+The run folder is that of standard_bench.py: its data and its models, which are the teachers. A cell
+takes minutes; those that were not run are told as such. The record is distill/standard.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from grid_cells import ROWS, TASKS, Cell, cells, make_command
+from standard_bench import LINES
+from student_tables import PAGE, PLOT, draw, with_table
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "distill" / "standard.json"
+METRICS = {line.task: line.metric for line in LINES if line.banded}
+
+
+def run(folder: Path, minutes: float, tasks: list[str]) -> None:
+    """Make and measure what is not there yet, until the time is up."""
+    (folder / "students").mkdir(exist_ok=True)
+    end = time.monotonic() + 60 * minutes
+    for cell in cells():
+        if cell.task not in tasks or not (folder / cell.task).exists():
+            continue
+        if time.monotonic() > end:
+            break
+        model, command = _model(cell), make_command(cell)
+        if command is not None and not (folder / model).exists():
+            _blip_edge(folder, command)
+        if not _found(folder, cell).exists():
+            said = _blip_edge(
+                folder, ["eval", model, "--task", cell.task, "--data", "data", "--ci", "--json"]
+            )
+            _found(folder, cell).write_text(said, encoding="utf-8")
+
+
+def time_captioners(folder: Path) -> None:
+    """Export every captioner of the first seed, and measure them all in one run."""
+    bundles = []
+    for cell in cells():
+        if cell.task != "caption" or cell.seed or not _found(folder, cell).exists():
+            continue
+        bundle = f"students/onnx-{cell.row.name}"
+        if not (folder / bundle).exists():
+            export = ["export", _model(cell), "--target", "onnx", "--precision", "fp32"]
+            _blip_edge(folder, [*export, "-o", bundle])
+        bundles.append(bundle)
+    told = _blip_edge(
+        folder,
+        ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"],
+    )
+    (folder / "students" / "latency.json").write_text(told, encoding="utf-8")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What is there of the grid."""
+    found: dict[str, Any] = {}
+    for cell in cells():
+        if not _found(folder, cell).exists():
+            continue
+        said = _read(_found(folder, cell))
+        metric = METRICS[cell.task]
+        model = folder / _model(cell)
+        config = json.loads(_blip_edge(folder, ["inspect", _model(cell), "--json"]))
+        found[cell.name] = {
+            "metric": said["metrics"][metric],
+            "interval": said["intervals"][metric],
+            "items": said["items"],
+            "parameters": config["parameters"],
+            "minutes": round(_read(model / "provenance.json")["seconds"] / 60, 1),
+        }
+    latency = folder / "students" / "latency.json"
+    return {
+        "metrics": METRICS,
+        "cells": found,
+        "latency_ms": _latencies(_read(latency)) if latency.exists() else {},
+    }
+
+
+def _latencies(told: Any) -> dict[str, float]:
+    """Median milliseconds of one caption, by row."""
+    return {
+        Path(row["bundle"]).name.removeprefix("onnx-"): row["latency_ms"]["p50"]
+        for row in told["rows"]
+    }
+
+
+def _model(cell: Cell) -> str:
+    return cell.task if cell.row.verb is None else f"students/{cell.name}"
+
+
+def _found(folder: Path, cell: Cell) -> Path:
+    return folder / "students" / f"{cell.name}.json"
+
+
+def _blip_edge(folder: Path, words: list[str]) -> str:
+    print("$ blip-edge", *words, file=sys.stderr, flush=True)
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Run, record, draw and write the table; or the last two alone."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="of these tasks only")
+    parser.add_argument("--latency", action="store_true", help="also time the captioners")
+    parser.add_argument("--table", action="store_true", help="only draw and write the table")
+    given = parser.parse_args()
+    if given.table == (given.output is not None):
+        parser.error("give either -o or --table")
+    if given.output is not None:
+        run(given.output, given.minutes, given.tasks.split(","))
+        if given.latency:
+            time_captioners(given.output)
+        kept = json.dumps(record(given.output), indent=1)
+        RECORD.write_text(f"{kept}\n", encoding="utf-8")
+    kept = _read(RECORD)
+    draw(kept, ROWS, PLOT)
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

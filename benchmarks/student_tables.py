@@ -1,0 +1,162 @@
+"""The table and the figure of the grid of students, from its record."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from grid_cells import ROWS, SEEDS, TASKS, Row
+
+__all__ = ["PAGE", "PLOT", "draw", "goals", "table", "with_table"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "distill" / "README.md"
+PLOT = ROOT / "distill" / "quality-latency.svg"
+BEGIN = "<!-- students: written by benchmarks/student_grid.py -->\n"
+END = "<!-- /students -->\n"
+NOT_RUN = "not run"
+
+
+class Goal(NamedTuple):
+    """What share of the teacher's metric a row has to keep."""
+
+    row: str
+    share: float
+
+
+GOALS = (Goal("44", 0.99), Goal("25", 0.97), Goal("10", 0.93))
+MOST_LOST = 3.0
+"""Points that pruning to a quarter with distillation may lose."""
+
+
+def table(kept: dict[str, Any]) -> str:
+    """All rows, in Markdown, and what became of the goals."""
+    heads = [f"{task}: {kept['metrics'][task]}" for task in TASKS]
+    lines = [
+        f"| | parameters | {' | '.join(heads)} | ms a caption |",
+        "|---|---|" + "---|" * len(TASKS) + "---|",
+        *(_line(row, kept) for row in ROWS),
+        "",
+        *goals(kept),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, kept: dict[str, Any]) -> str:
+    cells = [_cell(row, task, kept) for task in TASKS]
+    sizes = [
+        found["parameters"] for task in TASKS if (found := _first(row, task, kept)) is not None
+    ]
+    size = "" if not sizes else f"{sizes[0] / 1e6:.2f} M"
+    ms = kept["latency_ms"].get(row.name)
+    return f"| {row.what} | {size} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.2f}'} |"
+
+
+def _cell(row: Row, task: str, kept: dict[str, Any]) -> str:
+    if task not in row.tasks:
+        return ""
+    found = _first(row, task, kept)
+    if found is None:
+        return NOT_RUN
+    scale = _scale(task, kept)
+    low, high = (scale * bound for bound in found["interval"])
+    told = f"{scale * found['metric']:.1f} ({low:.1f} to {high:.1f})"
+    seeds = _seeds(row, task, kept)
+    if len(seeds) > 1:
+        told += f"; {len(seeds)} seeds {min(seeds):.1f} to {max(seeds):.1f}"
+    return told
+
+
+def goals(kept: dict[str, Any]) -> list[str]:
+    """A line for each goal, with what was measured."""
+    lines = []
+    for goal in GOALS:
+        shares = []
+        for task in TASKS:
+            teacher, student = (_mean(name, task, kept) for name in ("teacher", goal.row))
+            if teacher and student is not None:
+                met = "" if student / teacher >= goal.share else " (missed)"
+                shares.append(f"{task} {student / teacher:.1%}{met}")
+        told = ", ".join(shares) or NOT_RUN
+        lines.append(f"- {goal.row} %, goal {goal.share:.0%} of the teacher's metric: {told}")
+    lost = []
+    for task in TASKS:
+        teacher, with_it, alone = (
+            _mean(name, task, kept) for name in ("teacher", "quarter", "quarter-alone")
+        )
+        if teacher is not None and with_it is not None and alone is not None:
+            met = "" if teacher - with_it <= MOST_LOST and with_it > alone else " (missed)"
+            lost.append(f"{task} {teacher - with_it:.1f} against {teacher - alone:.1f} alone{met}")
+    lines.append(
+        f"- pruned to 1/4 and distilled, goal at most {MOST_LOST:g} points lost, and fewer than "
+        f"by the task alone: {', '.join(lost) or NOT_RUN}"
+    )
+    ranked = []
+    for task in TASKS:
+        joint, even = (_mean(name, task, kept) for name in ("latency", "latency-even"))
+        if joint is not None and even is not None:
+            ranked.append(
+                f"{task} {joint:.1f} against {even:.1f}{'' if joint > even else ' (missed)'}"
+            )
+    lines.append(
+        "- ranked jointly per latency against every layer alike, goal better at equal latency: "
+        f"{', '.join(ranked) or NOT_RUN}"
+    )
+    return lines
+
+
+def _first(row: Row, task: str, kept: dict[str, Any]) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = kept["cells"].get(f"{task}-{row.name}-0")
+    return found
+
+
+def _seeds(row: Row, task: str, kept: dict[str, Any]) -> list[float]:
+    names = [f"{task}-{row.name}-{seed}" for seed in SEEDS]
+    scale = _scale(task, kept)
+    return [scale * kept["cells"][name]["metric"] for name in names if name in kept["cells"]]
+
+
+def _mean(name: str, task: str, kept: dict[str, Any]) -> float | None:
+    """Over the seeds that were run, in percent."""
+    found = _seeds(next(row for row in ROWS if row.name == name), task, kept)
+    return statistics.fmean(found) if found else None
+
+
+def _scale(task: str, kept: dict[str, Any]) -> int:
+    return 100 if kept["metrics"][task] == "truth" else 1
+
+
+def draw(kept: dict[str, Any], rows: Sequence[Row], output: Path) -> None:
+    """Captions wholly true against the median milliseconds of one, a point for each row."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    plain: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "students", "font.size": 10}
+    with matplotlib.rc_context(plain):
+        figure, axes = pyplot.subplots(figsize=(7.5, 5), layout="constrained")
+        for row in rows:
+            found, ms = _first(row, "caption", kept), kept["latency_ms"].get(row.name)
+            if found is None or ms is None:
+                continue
+            value = 100 * found["metric"]
+            low, high = (100 * bound for bound in found["interval"])
+            colour = {"distill": "#1f6fb2", "prune": "#c2571a"}.get(row.verb or "", "#333333")
+            axes.errorbar(
+                ms, value, [[value - low], [high - value]], fmt="o", color=colour, elinewidth=0.8
+            )
+            axes.annotate(row.name, (ms, value), xytext=(5, 4), textcoords="offset points", size=8)
+        axes.set_xlabel("milliseconds a caption, ONNX Runtime float32, one thread (median)")
+        axes.set_ylabel("captions wholly true, % (95 %)")
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(output, metadata={"Date": None}, facecolor="white")
+        pyplot.close(figure)
+
+
+def with_table(page: str, kept: dict[str, Any]) -> str:
+    """`page` with the table of a record between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table(kept)}{END}{after}"

@@ -1,0 +1,54 @@
+"""The grid of students: its page says what its record says, and its commands can be given."""
+
+import json
+import sys
+
+import pytest
+
+from tests.project.test_readme_numbers import ROOT, program_of
+
+
+@pytest.fixture(autouse=True)
+def _programs_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+
+
+def test_the_page_says_what_the_record_says() -> None:
+    program = program_of("student_grid")
+    record = json.loads(program.RECORD.read_text(encoding="utf-8"))
+    page = program.PAGE.read_text(encoding="utf-8")
+    assert program.with_table(page, record) == page
+    known = {cell.name for cell in program.cells()}
+    assert set(record["cells"]) <= known
+
+
+def test_what_was_not_run_is_told_so() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    told = tables.table({"metrics": program.METRICS, "cells": {}, "latency_ms": {}})
+    assert told.count("not run") >= sum(len(row.tasks) for row in program.ROWS)
+
+
+def test_a_missed_goal_is_told_so() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    cell = {"interval": [0.5, 0.9], "items": 500, "parameters": 1000, "minutes": 1.0}
+    cells = {"caption-teacher-0": {**cell, "metric": 0.8}, "caption-25-0": {**cell, "metric": 0.7}}
+    told = tables.goals({"metrics": program.METRICS, "cells": cells, "latency_ms": {}})
+    assert "caption 87.5% (missed)" in told[1]
+
+
+def test_every_cell_is_a_command_that_the_program_takes() -> None:
+    from blip_edge.distill import DistillRecipe, PruneRecipe
+    from blip_edge.recipe import find, load
+
+    cells = program_of("grid_cells")
+    for cell in cells.cells():
+        words = cells.make_command(cell)
+        if words is None:
+            continue
+        cls = DistillRecipe if words[0] == "distill" else PruneRecipe
+        recipe = words[words.index("--recipe") + 1]
+        given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        load(cls, "distill", recipe, given)
+        if "--student" in words:
+            find("distill/students", words[words.index("--student") + 1])
+    assert len({cell.name for cell in cells.cells()}) == len(cells.cells())
