@@ -25,7 +25,7 @@ from blip_edge.models.folder import Model, load_model
 from blip_edge.models.smaller_vocabulary import with_vocabulary
 from blip_edge.models.student import StudentSizes, student_config
 from blip_edge.progress import SILENT, Progress
-from blip_edge.text import require_covered
+from blip_edge.text import Tokenizer, require_covered
 from blip_edge.training import processes
 from blip_edge.training.objectives import TaughtObjective
 from blip_edge.training.processes import Device
@@ -82,8 +82,8 @@ def distill(
 
     Raises:
         ArtifactError: `teacher` is no model, or `data` no data set or without the task's rows, or
-            it has words that cannot be spelled with the vocabulary of `vocab_from`. The store is of
-            something else, damaged, or cannot be written.
+            it has words that the teacher can spell and the vocabulary of `vocab_from` cannot. The
+            store is of something else, damaged, or cannot be written.
         UsageError: the recipe asks for a student larger than its teacher, or has losses that no
             store holds anything for.
     """
@@ -92,8 +92,12 @@ def distill(
 
     def begin(source: Source, progress: Progress) -> Begun:
         if vocab_from is not None and source.dataset is not None:
-            texts = texts_of(source.dataset, max_words=recipe.max_words)
-            require_covered(known.tokenizer, texts, vocab_from)
+            lost = known.tokenizer.unknown_words(
+                texts_of(source.dataset, max_words=recipe.max_words)
+            )
+            unknown = set(Tokenizer.load(teacher).unknown_words(lost))  # to the teacher itself
+            spelled = [word for word in lost if word not in unknown]
+            require_covered(known.tokenizer, spelled, vocab_from)
         config = student_config(known.config, _sizes(recipe))
         kept = None
         if store is not None:

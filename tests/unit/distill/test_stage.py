@@ -15,6 +15,7 @@ from blip_edge.evaluation import EvalSettings, evaluate
 from blip_edge.models import count_parameters, load_model, save_model
 from blip_edge.models.config import ARCHITECTURES
 from blip_edge.training.recipe import Task
+from tests import tiny
 from tests.unit.distill import sizes
 
 SHARED: dict[str, Any] = {"steps": 2, "batch": 4, "calibration": 2, "attention_weight": 0.1}
@@ -289,6 +290,19 @@ def test_a_vocabulary_is_cut_to_the_words_of_the_data(
     parents = [parent["path"] for parent in read_provenance(folder).parents]
     assert parents == [str(teachers["caption"]), str(world.folder)]
     captions(folder, world)
+
+
+def test_what_the_teacher_cannot_spell_is_not_asked_of_its_vocabulary(
+    world: Dataset, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    save_model(teacher, tiny.model(["a red circle"]))  # knows few of the world's letters
+    own = load_model(teacher).tokenizer
+    texts = [row.captions[0] for row in world.captions("train")]
+    assert own.unknown_words(texts), "otherwise nothing is tested"
+    folder = distill(teacher, world.folder, tmp_path / "x", STUDENT, vocab_from=world.folder)
+    assert load_model(folder).tokenizer.vocab_size <= own.vocab_size
 
 
 def test_a_student_larger_than_its_teacher_is_refused(
