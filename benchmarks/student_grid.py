@@ -88,10 +88,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 def _latencies(told: Any) -> dict[str, float]:
     """Median milliseconds of one caption, by row."""
-    return {
-        Path(row["bundle"]).name.removeprefix("onnx-"): row["latency_ms"]["p50"]
-        for row in told["rows"]
-    }
+    return {row["name"].removeprefix("onnx-"): round(row["p50_ms"], 3) for row in told}
 
 
 def _model(cell: Cell) -> str:
