@@ -3,7 +3,7 @@
 A row is one way to a smaller model; a cell is a row for one task and seed.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 __all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "make_command"]
 
@@ -22,7 +22,8 @@ _ALONE = {
 _ADDED = ("logit_weight", "affinity_weight", "hidden_weight", "contrastive_weight")
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """A line of the table."""
 
     name: str
@@ -30,12 +31,13 @@ class Row(NamedTuple):
     verb: str | None = None
     """None of the teacher itself."""
     flags: tuple[str, ...] = ()
-    settings: dict[str, float] = {}  # noqa: RUF012  never changed
+    settings: dict[str, float] = field(default_factory=dict)
     seeded: bool = False
     tasks: tuple[str, ...] = TASKS
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """A row for one task and one seed."""
 
     row: Row
@@ -50,54 +52,55 @@ class Cell(NamedTuple):
 
 def _listening(*to: str) -> dict[str, float]:
     """Only these of the teacher's losses, with the recipe's own weights."""
-    kept = {key: weight for key, weight in _ALONE.items() if key not in (*to, "task_weight")}
-    return kept
+    return {key: weight for key, weight in _ALONE.items() if key not in (*to, "task_weight")}
 
 
-def _student(name: str, what: str, size: int, **rest: object) -> Row:
-    return Row(name, what, "distill", ("--student", f"shapes-{size}"), **rest)  # type: ignore[arg-type]
+def _size(share: int) -> tuple[str, str]:
+    return ("--student", f"shapes-{share}")
 
 
-def _pruned(name: str, what: str, *flags: str, **rest: object) -> Row:
-    return Row(name, what, "prune", flags, **rest)  # type: ignore[arg-type]
-
+_HALF, _QUARTER = ("--keep", "0.5"), ("--keep", "0.25")
+_FASTER = (*_HALF, "--per", "latency")
 
 ROWS = (
     Row("teacher", "teacher"),
-    _student("25-alone", "25 %, cut out of the teacher, then the task alone", 25, settings=_ALONE),
-    _student("25-logits", "25 %, + logits", 25, settings=_listening("logit_weight")),
-    _student(
+    Row(
+        "25-alone",
+        "25 %, cut out of the teacher, then the task alone",
+        "distill",
+        _size(25),
+        _ALONE,
+    ),
+    Row("25-logits", "25 %, + logits", "distill", _size(25), _listening(*_ADDED[:1])),
+    Row(
         "25-affinity",
         "25 %, + affinities",
-        25,
-        settings=_listening(*_ADDED[:2]),
+        "distill",
+        _size(25),
+        _listening(*_ADDED[:2]),
         tasks=("retrieval",),
     ),
-    _student("25-hidden", "25 %, + hidden states", 25, settings=_listening(*_ADDED[:3])),
-    _student("25", "25 %, + views: the recipe", 25, seeded=True),
-    _student("25-attention", "25 %, + attention scores", 25, settings={"attention_weight": 0.1}),
-    _student("44", "44 %, the recipe", 44, seeded=True),
-    _student("10", "10 %, the recipe", 10),
-    _pruned("half-alone", "pruned to 1/2, the task alone", "--keep", "0.5", settings=_ALONE),
-    _pruned("half", "pruned to 1/2, distilled", "--keep", "0.5"),
-    _pruned(
-        "quarter-alone",
-        "pruned to 1/4, the task alone",
-        "--keep",
-        "0.25",
-        settings=_ALONE,
-        seeded=True,
+    Row("25-hidden", "25 %, + hidden states", "distill", _size(25), _listening(*_ADDED[:3])),
+    Row("25", "25 %, + views: the recipe", "distill", _size(25), seeded=True),
+    Row(
+        "25-attention",
+        "25 %, + attention scores",
+        "distill",
+        _size(25),
+        {"attention_weight": 0.1},
     ),
-    _pruned("quarter", "pruned to 1/4, distilled", "--keep", "0.25", seeded=True),
-    _pruned(
-        "latency",
-        "pruned to 1/2 of the latency, ranked jointly by it",
-        *("--keep", "0.5", "--per", "latency"),
-    ),
-    _pruned(
+    Row("44", "44 %, the recipe", "distill", _size(44), seeded=True),
+    Row("10", "10 %, the recipe", "distill", _size(10)),
+    Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE),
+    Row("half", "pruned to 1/2, distilled", "prune", _HALF),
+    Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
+    Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeded=True),
+    Row("latency", "pruned to 1/2 of the latency, ranked jointly by it", "prune", _FASTER),
+    Row(
         "latency-even",
         "pruned to 1/2 of the latency, every layer alike",
-        *("--keep", "0.5", "--per", "latency", "--even"),
+        "prune",
+        (*_FASTER, "--even"),
     ),
 )
 

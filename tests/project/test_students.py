@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,13 @@ def test_students_of_the_drawn_world_are_their_share_of_its_captioner(name: str)
         assert tower.hidden_size % 8 == 0
     assert config.vision_config.num_hidden_layers == 4  # seeing keeps its depth
     assert config.model_type == "blip"
+
+
+def test_the_page_says_how_large_they_are() -> None:
+    page = (Path(__file__).resolve().parents[2] / "distill" / "README.md").read_text("utf-8")
+    for name, (_, words) in EDGE.items():
+        sizes = load(StudentSizes, STAGE, name)
+        config = student_config(preset("base"), sizes)
+        line = next(line for line in page.splitlines() if line.startswith(f"| [{name}]"))
+        assert f"{count(config, words) / 1e6:.1f} M" in line
+        assert f"| {config.vision_config.image_size} px |" in line
