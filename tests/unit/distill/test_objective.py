@@ -14,12 +14,14 @@ from blip_edge.distill.losses import logit_loss
 from blip_edge.distill.objective import DistillObjective
 from blip_edge.distill.recipe import Imitation
 from blip_edge.distill.surgery import Keep, LayerKeep, cut, everything
+from blip_edge.distill.told import Taught, asked_first
 from blip_edge.distill.watch import watching
 from blip_edge.errors import UsageError
 from blip_edge.models import Blip, Model
 from blip_edge.training.batches import Batch
 from blip_edge.training.loop import fit
 from blip_edge.training.objectives import TaughtObjective
+from blip_edge.training.objectives.matching import Pairs
 from blip_edge.training.recipe import Task
 from blip_edge.training.tasks import objective_of
 from tests import tiny
@@ -267,6 +269,36 @@ def test_a_loss_without_weight_is_not_there(world: Dataset, name: str) -> None:
     made = objective(shaken(teacher.blip), teacher, "retrieval", recipe)
     losses = made(sizes.batches(world, teacher, "retrieval")[0], 0)
     assert set(losses) == {"itc", "itm", "affinity", *KNOWN} - {name}
+
+
+@pytest.mark.parametrize("task", ["retrieval", "pretrain"])
+def test_a_teacher_that_is_asked_first_chooses_the_wrong_partners(
+    world: Dataset, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = sizes.model(world, task)
+    recipe = replace(ALL, hidden_weight=0.0, attention_weight=0.0)
+    own = objective(shaken(teacher.blip), teacher, task, recipe)
+    made = DistillObjective(
+        own.student, teacher.blip, own.task, recipe, everything(teacher.blip), asks_first=True
+    )
+    heard: list[Pairs] = []
+    learn = made.task.learn
+
+    def spied(batch: Any, step: int, pairs: Pairs | None = None) -> Any:
+        losses, said = learn(batch, step, pairs)
+        assert said.pairs is not None
+        heard.append(said.pairs)
+        return losses, said
+
+    monkeypatch.setattr(made.task, "learn", spied)
+    batch = sizes.batches(world, teacher, task)[0]
+    told = asked_first(made.task, teacher.blip, batch, pad=0)[0]
+    assert told.pairs is not None
+    chosen = Pairs(*(index.flip(0) for index in told.pairs))  # as nobody would choose them
+    made(Taught(batch, replace(told, pairs=chosen)), 0)
+    assert all(torch.equal(a, b) for a, b in zip(heard[0], chosen, strict=True))
+    made(batch, 0)
+    assert all(torch.equal(a, b) for a, b in zip(heard[1], told.pairs, strict=True))
 
 
 def test_affinities_reach_into_former_batches(world: Dataset) -> None:
