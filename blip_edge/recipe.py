@@ -25,7 +25,16 @@ R = TypeVar("R")
 
 _PACKAGE = Path(__file__).parent
 _HOMES = (_PACKAGE / "recipes", _PACKAGE.parent)
-_STAGES = ("train", "distill", "distill/students", "quantize", "exporters", "benchmarks", "data")
+_STAGES = (
+    "train",
+    "train/capfilt",
+    "distill",
+    "distill/students",
+    "quantize",
+    "exporters",
+    "benchmarks",
+    "data",
+)
 
 
 def names() -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from blip_edge.cli import ask, build, data, find, judge, look, ship, start
+from blip_edge.cli import ask, bootstrap, build, data, find, judge, look, ship, start
 from blip_edge.cli.options import examples
 from blip_edge.cli.output import complain
 from blip_edge.errors import BlipEdgeError
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(start.app)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(bootstrap.app)
 app.add_typer(build.app)
 app.add_typer(ship.app)
 app.add_typer(ask.app)

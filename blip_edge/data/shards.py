@@ -231,16 +231,18 @@ def _from(
         start = 0
 
 
-def read_shard(path: Path, *, skip: int = 0) -> Iterator[Sample | Damage]:
+def read_shard(path: Path, *, skip: int = 0, textless: bool = False) -> Iterator[Sample | Damage]:
     """The samples of one tar in their order, then what is wrong with the tar as a whole.
 
-    The first `skip` samples are passed over, their pictures unread.
+    The first `skip` samples are passed over, their pictures unread. A sample without a caption is
+    damaged, unless `textless` ones are wanted too.
     """
     try:
         with tarfile.open(path, "r:*") as archive:
             keyed = itertools.groupby(_files(archive), key=lambda file: file[0])
             for key, files in itertools.islice(keyed, skip, None):
-                yield _sample(path, key, [(member, ending) for _, member, ending in files], archive)
+                own = [(member, ending) for _, member, ending in files]
+                yield _sample(path, key, own, archive, textless)
             _check_end(archive)
     except _NO_TAR as error:
         reason = str(error) or type(error).__name__
@@ -286,7 +288,11 @@ def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo, str
 
 
 def _sample(
-    path: Path, key: str, files: Sequence[tuple[tarfile.TarInfo, str]], archive: tarfile.TarFile
+    path: Path,
+    key: str,
+    files: Sequence[tuple[tarfile.TarInfo, str]],
+    archive: tarfile.TarFile,
+    textless: bool,
 ) -> Sample | Damage:
     def damage(what: str) -> Damage:
         return Damage(f"{path}/{key}", f"{path}: {what}")
@@ -303,7 +309,7 @@ def _sample(
     if data is None:
         return damage(f"{key} has no picture ({', '.join(_PICTURES)})")
     try:
-        return Sample(path, key, data, _captions(texts))
+        return Sample(path, key, data, _captions(texts, textless=textless))
     except ValueError as error:  # JSON's and Unicode's errors too
         return damage(f"{key} {error}")
 
@@ -321,11 +327,11 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read()
 
 
-def _captions(texts: dict[str, bytes]) -> tuple[str, ...]:
+def _captions(texts: dict[str, bytes], *, textless: bool = False) -> tuple[str, ...]:
     """The captions of a sample.
 
     Raises:
-        ValueError: it has none; the words go on after "the sample".
+        ValueError: it has none, though it is not `textless`; the words go on after "the sample".
     """
     if "json" in texts:
         try:
@@ -335,10 +341,12 @@ def _captions(texts: dict[str, bytes]) -> tuple[str, ...]:
         found = [_caption(item) for item in (value if isinstance(value, list) else [value])]
     elif "txt" in texts:
         found = [texts["txt"].decode("utf-8", errors="replace")]
+    elif textless:
+        found = []
     else:
         raise ValueError("has neither a .json nor a .txt")
     captions = tuple(text.strip() for text in found if text and text.strip())
-    if not captions:
+    if not captions and not textless:
         raise ValueError("has no caption")
     return captions
 

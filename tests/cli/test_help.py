@@ -26,7 +26,8 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 ALL = dict(commands(typer.main.get_command(app)))
 VERBS = (
-    *("quickstart", "data", "import", "train", "distill", "prune", "quantize", "export", "verify"),
+    *("quickstart", "data", "capfilt", "import", "train", "distill", "prune", "quantize"),
+    *("export", "verify"),
     *("caption", "vqa", "match", "reason", "index", "search", "eval", "bench", "report"),
     *("inspect", "doctor", "recipe"),
 )

@@ -14,7 +14,10 @@ from blip_edge.cli.recipes import VERBS, built_in, recipe_class, stage_of
 from blip_edge.recipe import as_toml, find, load
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("train", "distill", "distill/students", "quantize", "exporters", "benchmarks", "data")
+FOLDERS = (
+    *("train", "train/capfilt", "distill", "distill/students", "quantize", "exporters"),
+    *("benchmarks", "data"),
+)
 
 # As the paper prints them (section 4.1 and table 14): side, rows of a step, epochs, peak rate; and
 # the processes that the recipe's first line names.

@@ -1,0 +1,48 @@
+"""What bootstrapping may be told."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blip_edge.errors import UsageError
+
+__all__ = ["CapfiltRecipe", "Vote"]
+
+Vote = Literal["mean", "majority", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapfiltRecipe:
+    """New texts for pictures of the web, and which of all texts stay."""
+
+    captions: int = 1
+    """Texts that each captioner writes of a picture; equal ones count once."""
+    beams: int = 0
+    """0 draws words from the nucleus of `top_p`; more searches with so many beams, which writes
+    safer texts that teach less (paper, table 2)."""
+    top_p: float = 0.9
+    """Share of the probability that words are drawn from (beams 0)."""
+    threshold: float = 0.5
+    """A text stays when the probability that it matches its picture is at least this."""
+    vote: Vote = "mean"
+    """What several filters together say: mean compares their mean probability with `threshold`; of
+    majority and all more than half, or every one, must reach it."""
+    round: int = 1
+    """Which bootstrapping of the same pictures this is; it is noted with each text."""
+    part: int = 256
+    """Pictures that are done together when the input is a data set; a run that was killed begins
+    again with the part it was at. Of tars each is a part."""
+    max_bad: float = 0.01
+    """Share of the pictures that may be unreadable before the run stops."""
+
+    def __post_init__(self) -> None:
+        if min(self.captions, self.round, self.part) < 1:
+            raise UsageError("captions, round and part must be at least 1")
+        if self.beams < 0 or 0 < self.beams < self.captions:
+            raise UsageError(
+                f"beams {self.beams} cannot write {self.captions} captions: give 0 to draw them, "
+                "or as many beams"
+            )
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.threshold <= 1 or not 0 <= self.max_bad <= 1:
+            raise UsageError("threshold and max_bad are shares, 0 to 1")

@@ -1,0 +1,90 @@
+"""CapFilt's texts: which are one, what filters decide together, and what is counted of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from blip_edge.evaluation.capfilt import CapfiltRecipe
+from blip_edge.evaluation.capfilt.bootstrap import Bootstrap, Looked, Named, squashed
+from blip_edge.evaluation.capfilt.parts import Found
+from blip_edge.evaluation.capfilt.summary import Tally
+from blip_edge.evaluation.capfilt.texts import Text, judged, unlike
+from tests.unit.evaluation.painter import COLOURS, Critic, Painter
+
+
+def _text(caption: str) -> Text:
+    return Text(caption=caption, source="web", round=1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.floats(0, 1))
+def test_votes_are_what_they_are_called(itm: list[float], threshold: float) -> None:
+    cosines = [0.0] * len(itm)
+    said = {
+        vote: judged(_text("a"), itm, cosines, threshold=threshold, vote=vote).kept
+        for vote in ("mean", "majority", "all")
+    }
+    assert said["all"] == (min(itm) >= threshold)
+    assert said["majority"] == (sum(one >= threshold for one in itm) > len(itm) / 2)
+    assert said["mean"] == (sum(itm) / len(itm) >= threshold)
+
+
+@given(st.lists(st.sampled_from(["a cat", "A cat.", "a  cat", "a dog", "", "!"])))
+def test_texts_that_training_reads_as_one_are_one(captions: list[str]) -> None:
+    left = [text.caption for text in unlike(map(_text, captions))]
+    assert len(left) == len({"cat" in caption for caption in captions if "a" in caption.lower()})
+    assert all(captions.index(caption) >= 0 for caption in left)
+
+
+def test_several_models_write_and_vote() -> None:
+    yes, no = Named(Critic(0.9), "y"), Named(Critic(0.4), "n")
+    red = Looked(squashed(Image.new("RGB", (9, 9), COLOURS["red"]), [4, 6]), ("red thing",))
+    recipe = CapfiltRecipe(captions=2, vote="majority")
+    made = Bootstrap([Named(Painter(), "p"), Named(Painter(), "q")], [yes, no, yes], recipe)
+    (texts,) = made.texts([red])
+    # The second captioner's seed is one further: of its two captions one is new.
+    assert [text.caption for text in texts] == [
+        "red thing",
+        "a red picture",
+        "the red picture",
+        "one red picture",
+    ]
+    assert all(text.kept and text.votes == (0.9, 0.4, 0.9) for text in texts)
+    strict = Bootstrap(made.captioners, made.filters, CapfiltRecipe(vote="all"))
+    assert not any(text.kept for text in strict.texts([red])[0])
+
+
+def test_rounds_draw_other_words() -> None:
+    looked = Looked(squashed(Image.new("RGB", (9, 9), COLOURS["red"]), [4]), ())
+    said = {
+        Bootstrap([Named(Painter(), "p")], [], CapfiltRecipe(round=n)).texts([looked])[0][0].caption
+        for n in (1, 2)
+    }
+    assert len(said) == 2
+
+
+def test_figures_of_a_filter_against_the_truth() -> None:
+    def text(itm: float, kept: bool, caption: str) -> Text:
+        return Text(caption=caption, source="web", round=1, itm=itm, kept=kept)
+
+    right = {"good one": True, "fine one": True, "bad one": False, "worse one": False}
+    tally = Tally(lambda picture, text: right[text.caption])
+    tally.add(
+        Found(
+            "p",
+            (text(0.9, True, "good one"), text(0.3, False, "fine one"), text(0.6, True, "bad one")),
+        )
+    )
+    tally.add(Found("q", (text(0.1, False, "worse one"),)))
+    tally.add(Found("r", skipped="broken"))
+    found = tally.to_json()
+    assert (found["pictures"], found["skipped"], found["without_text"]) == (3, 1, 1)
+    assert found["web"]["noise_ratio"] == 0.5
+    assert found["web"]["truth"] == {
+        "known": 4,
+        "right": 0.5,
+        "right_of_kept": 0.5,
+        "kept_of_right": 0.5,
+        "roc_auc": 0.75,
+    }
+    assert sum(found["web"]["histogram"]) == 4
+    assert found["web"]["diversity"]["distinct_captions"] == 1.0
