@@ -90,7 +90,7 @@ ROWS = (
         {"attention_weight": 0.1},
     ),
     Row("44", "44 %, the recipe", "distill", _size(44), seeded=True),
-    Row("10", "10 %, the recipe", "distill", _size(10)),
+    Row("10", "10 %, the recipe", "distill", _size(10), seeded=True),
     Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE),
     Row("half", "pruned to 1/2, distilled", "prune", _HALF),
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
@@ -114,7 +114,7 @@ def cells() -> list[Cell]:
         for row in ROWS
         if task in row.tasks and (seed == 0 or row.seeded)
     ]
-    return sorted(found, key=lambda cell: (cell.seed, TASKS.index(cell.task), not cell.row.seeded))
+    return sorted(found, key=lambda cell: (cell.seed, not cell.row.seeded, TASKS.index(cell.task)))
 
 
 def make_command(cell: Cell) -> list[str] | None:

@@ -1,0 +1,103 @@
+"""The table of what CapFilt brings, from its record."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAGE", "table", "with_table"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "train" / "README.md"
+BEGIN = "<!-- capfilt: written by benchmarks/capfilt_grid.py -->\n"
+END = "<!-- /capfilt -->\n"
+NOT_RUN = "not run"
+METRICS = {"truth": (100, "captions wholly true"), "r_mean": (1, "retrieval, mean R@K")}
+
+
+def table(kept: dict[str, Any], rows: Sequence[Any], seeds: Sequence[int]) -> str:
+    """All rows, in Markdown; those with several seeds by their mean and all they gave."""
+    heads = [words for _, words in METRICS.values()]
+    lines = [
+        f"| learned from | texts of the web kept | new ones kept | {' | '.join(heads)} |",
+        "|---|---|---|" + "---|" * len(heads),
+        *(_line(row, kept, seeds) for row in rows),
+        "",
+        *_told(kept, seeds),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Any, kept: dict[str, Any], seeds: Sequence[int]) -> str:
+    found = [
+        cell for seed in seeds if (cell := kept["cells"].get(f"{row.name}-{seed}")) is not None
+    ]
+    if not found:
+        return f"| {row.what} | {NOT_RUN} | | {' | ' * (len(METRICS) - 1)}|"
+    texts = found[0].get("texts", {})
+    kinds = [_texts(texts.get(source)) for source in ("web", "synthetic")]
+    cells = [_value(found, name, scale) for name, (scale, _) in METRICS.items()]
+    return f"| {row.what} | {' | '.join([*kinds, *cells])} |"
+
+
+def _texts(found: dict[str, Any] | None) -> str:
+    """How many stay, and how many of those are right."""
+    if not found or not found["texts"]:
+        return ""
+    told = f"{found['kept']:,} of {found['texts']:,}"
+    right = found.get("truth", {}).get("right_of_kept")
+    return told if right is None else f"{told}; {right:.1%} right"
+
+
+def _value(found: Sequence[dict[str, Any]], name: str, scale: int) -> str:
+    values = [scale * cell["metrics"][name]["value"] for cell in found]
+    if len(values) == 1:
+        low, high = (scale * bound for bound in found[0]["metrics"][name]["interval"])
+        return f"{values[0]:.1f} ({low:.1f} to {high:.1f})"
+    each = ", ".join(f"{value:.1f}" for value in values)
+    return f"**{statistics.fmean(values):.1f}** ({each})"
+
+
+def _told(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
+    """What was asked of the filter and of both together, and whether it came."""
+    areas = [
+        cell["texts"]["web"]["truth"]["roc_auc"]
+        for seed in seeds
+        if (cell := kept["cells"].get(f"both-{seed}"))
+    ]
+    lines = []
+    if areas:
+        met = "" if min(areas) >= 0.97 else " (missed)"
+        each = ", ".join(f"{area:.3f}" for area in areas)
+        lines.append(f"- ROC-AUC of the filter on the web's texts, goal 0.97: {each}{met}")
+    for name, (scale, words) in METRICS.items():
+        means = {row: _mean(kept, row, name, scale, seeds) for row in ("noisy", "both")}
+        noisy, both = means["noisy"], means["both"]
+        if noisy is None or both is None:
+            continue
+        others = [_mean(kept, row, name, scale, seeds) for row in ("filter", "captioner")]
+        best = all(other is None or both > other for other in others)
+        met = "" if best and both > noisy else " (missed)"
+        lines.append(
+            f"- {words}: both {both:.1f} against {noisy:.1f} on the noisy texts, goal best of the "
+            f"first four{met}"
+        )
+    return lines
+
+
+def _mean(
+    kept: dict[str, Any], row: str, name: str, scale: int, seeds: Sequence[int]
+) -> float | None:
+    found = [
+        scale * cell["metrics"][name]["value"]
+        for seed in seeds
+        if (cell := kept["cells"].get(f"{row}-{seed}")) is not None
+    ]
+    return statistics.fmean(found) if found else None
+
+
+def with_table(page: str, kept: dict[str, Any], rows: Sequence[Any], seeds: Sequence[int]) -> str:
+    """`page` with the table of a record between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table(kept, rows, seeds)}{END}{after}"
