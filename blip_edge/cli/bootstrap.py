@@ -52,6 +52,14 @@ def capfilt(
         int,
         typer.Option("--processes", metavar="N", min=1, help="That work side by side."),
     ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Let a Ray cluster do it: its address, 'auto', or 'local' to start one here.",
+        ),
+    ] = None,
     resume: options.Resume = False,
     threads: options.Threads = None,
     recipe: options.Recipe = None,
@@ -80,6 +88,7 @@ def capfilt(
             filters=filter_ or (),
             resume=resume,
             processes=processes,
+            ray=ray,
             threads=threads,
             seed=seed,
             force=force,

@@ -7,7 +7,7 @@ later run does the others. So every picture is in the output once.
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,11 @@ __all__ = [
     "Row",
     "Rows",
     "Tar",
-    "add_to_tar",
+    "finish_part",
     "is_done",
     "read_part",
     "row_parts",
     "tar_of",
-    "write_part",
 ]
 
 
@@ -139,12 +138,17 @@ def row_parts(dataset: Dataset, size: int) -> list[Rows]:
     ]
 
 
-def write_part(folder: Path, number: int, found: Iterable[Found]) -> None:
-    """Note what became of a part's pictures; with this it is done."""
+def finish_part(part: Part, folder: Path, found: Sequence[Found]) -> None:
+    """Put down what became of a part's pictures; with this it is done.
+
+    A tar is read a second time, its pictures not decoded, and becomes one of the texts that stay.
+    """
+    if isinstance(part, Tar):
+        _write_tar(part, folder, found)
     lines = (json.dumps(one.to_json(), ensure_ascii=False) for one in found)
-    draft = folder / f".part-{number:06}.jsonl"
+    draft = folder / f".part-{part.number:06}.jsonl"
     draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    draft.rename(_part(folder, number))
+    draft.rename(_part(folder, part.number))
 
 
 def is_done(folder: Path, number: int) -> bool:
@@ -164,11 +168,17 @@ def tar_of(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.tar"
 
 
-def add_to_tar(archive: tarfile.TarFile, sample: Sample, texts: Sequence[Text]) -> None:
-    """A sample as `data.shards` reads it: the picture's own bytes, and the texts that stay."""
-    kept = [text.to_json() for text in texts if text.kept]
-    _add(archive, f"{sample.key}.{_ending(sample.data)}", sample.data)
-    _add(archive, f"{sample.key}.json", json.dumps(kept, ensure_ascii=False).encode())
+def _write_tar(part: Tar, folder: Path, found: Sequence[Found]) -> None:
+    """Samples as `data.shards` reads them: the pictures' own bytes, and the texts that stay."""
+    draft = folder / f".{part.number:06}.tar"
+    with tarfile.open(draft, "w") as archive:
+        for row, one in zip(part.rows(), found, strict=True):
+            texts = [text.to_json() for text in one.texts if text.kept]
+            if texts and isinstance(row, Row) and isinstance(row.source, Sample):
+                data = row.source.data
+                _add(archive, f"{row.name}.{_ending(data)}", data)
+                _add(archive, f"{row.name}.json", json.dumps(texts, ensure_ascii=False).encode())
+    draft.rename(tar_of(folder, part.number))
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from blip_edge.artifact import (
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.shards import expand
 from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.evaluation.capfilt.on_ray import do_on_ray
 from blip_edge.evaluation.capfilt.parts import (
     Found,
     Part,
@@ -32,7 +33,7 @@ from blip_edge.evaluation.capfilt.parts import (
 from blip_edge.evaluation.capfilt.recipe import CapfiltRecipe
 from blip_edge.evaluation.capfilt.summary import Tally
 from blip_edge.evaluation.capfilt.truth import truth_of
-from blip_edge.evaluation.capfilt.work import Models, do_parts
+from blip_edge.evaluation.capfilt.work import Models, do_parts, share_parts
 from blip_edge.progress import SILENT, Progress
 
 __all__ = ["capfilt"]
@@ -64,6 +65,7 @@ def capfilt(
     filters: Sequence[Path] = (),
     resume: bool = False,
     processes: int = 1,
+    ray: str | None = None,
     threads: int | None = None,
     seed: int = 0,
     force: bool = False,
@@ -83,7 +85,11 @@ def capfilt(
         captioners: models or bundles that caption.
         filters: models or bundles that match texts with pictures.
         resume: go on with a run that was killed; its finished parts are in `OUT.parts`.
-        processes: that work side by side, each with the models.
+        processes: that work side by side, each with the models; with `ray` at most so many that
+            write and so many that judge.
+        ray: the address of a Ray cluster that does the work, "auto" for the one that this machine
+            belongs to, or "local" for one that is started here and ends with the run. All its
+            machines see `data`, `output` and the models under the same paths.
         threads: of each process; the engine's own choice if None.
         seed: of the words that are drawn.
         force: replace `output` if it is there.
@@ -93,7 +99,7 @@ def capfilt(
         UsageError: neither captioners nor filters.
         ArtifactError: a model that cannot do its part, nothing to bootstrap, too many unreadable
             pictures, or another run's parts.
-        MissingExtraError: the package that runs a model is not installed.
+        MissingExtraError: the package that runs a model, or Ray, is not installed.
     """
     started, recipe = perf_counter(), recipe or CapfiltRecipe()
     writers, judges = list(map(Path, captioners)), list(map(Path, filters))
@@ -103,15 +109,24 @@ def capfilt(
         raise UsageError(f"processes must be at least 1, got {processes}")
     dataset, parts = _source(data, recipe)
     digests = {folder: sha256_folder(folder) for folder in (*writers, *judges)}
-    models = Models(writers, judges, recipe, seed, digests, threads)
-    models.open()  # what is wrong with a model shows before anything is done
+    models = Models(tuple(writers), tuple(judges), recipe, seed, digests, threads)
+    bootstrap = models.open()  # what is wrong with a model shows before anything is done
     folder = Path(output).with_name(f"{Path(output).name}.parts")
     with writing(output, force=force) as draft:
         _begin(folder, _identity(parts, dataset, recipe, digests, seed), resume)
         todo = [part for part in parts if not is_done(folder, part.number)]
         if len(todo) < len(parts):
             progress.say(f"{len(parts) - len(todo)} of {len(parts)} parts are there already")
-        _do(todo, folder, models, processes, recipe.max_bad, progress)
+        told: dict[str, Any] = {"progress": progress}
+        if ray is not None:
+            done = do_on_ray(
+                *(todo, folder, models, bootstrap.sizes), address=ray, actors=processes, **told
+            )
+        elif processes > 1:
+            done = share_parts(todo, folder, models, processes=processes, **told)
+        else:
+            done = do_parts(todo, folder, bootstrap, **told)
+        _watch(done, folder, recipe.max_bad)
         summary = _assemble(draft, folder, parts, dataset, recipe)
         write_json(draft / "capfilt.json", {**summary, "recipe": asdict(recipe)})
         write_provenance(
@@ -181,17 +196,10 @@ def _begin(folder: Path, identity: dict[str, Any], resume: bool) -> None:
         )
 
 
-def _do(
-    todo: Sequence[Part],
-    folder: Path,
-    models: Models,
-    processes: int,
-    max_bad: float,
-    progress: Progress,
-) -> None:
-    """Do the parts, and stop early when far too many pictures are bad."""
+def _watch(done: Iterable[Part], folder: Path, max_bad: float) -> None:
+    """Have the parts done, and stop early when far too many pictures are bad."""
     seen, bad = 0, list[Found]()
-    for part in do_parts(todo, folder, models, processes=processes, progress=progress):
+    for part in done:
         for found in read_part(folder, part.number):
             seen += 1
             bad += [found] if found.skipped is not None else []

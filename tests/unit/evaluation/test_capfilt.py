@@ -17,6 +17,7 @@ from blip_edge.errors import ArtifactError, BlipEdgeError, UsageError
 from blip_edge.evaluation.capfilt import CapfiltRecipe, capfilt, work
 from blip_edge.evaluation.capfilt import bootstrap as bootstrap_module
 from blip_edge.evaluation.capfilt.bootstrap import Bootstrap, Named
+from blip_edge.evaluation.capfilt.on_ray import do_on_ray
 from blip_edge.evaluation.capfilt.parts import is_done, read_part, row_parts
 from blip_edge.runtime.results import Caption
 from tests.unit.evaluation.painter import COLOURS, Critic, Painter
@@ -291,26 +292,41 @@ class Mortal(Painter):
 
 
 class Doubles(work.Models):
-    """Opens the two above, in whichever process."""
-
-    def __init__(self, alive: Path) -> None:
-        super().__init__([], [], CapfiltRecipe(), 0, {})
-        self._alive = alive
+    """Opens a painter that dies once and a critic, in whichever process."""
 
     def open(self) -> Bootstrap:
-        painter, critic = Named(Mortal(self._alive), "p"), Named(Critic(), "c")
-        return Bootstrap([painter], [critic], CapfiltRecipe())
+        painters = [Named(Mortal(alive), "p") for alive in self.captioners]
+        return Bootstrap(painters, [Named(Critic(), "c") for _ in self.filters], self.recipe)
+
+
+def doubles(alive: Path) -> Doubles:
+    return Doubles((alive,), (alive,), CapfiltRecipe(), 0, {})
 
 
 def test_a_killed_process_loses_nothing(web: Path, tmp_path: Path) -> None:
-    folder, models = tmp_path / "parts", Doubles(tmp_path / "alive")
+    folder, models = tmp_path / "parts", doubles(tmp_path / "alive")
     folder.mkdir()
     parts = row_parts(Dataset.open(web), 1)
     with pytest.raises(BlipEdgeError, match="go on with --resume"):
-        list(work.do_parts(parts, folder, models, processes=2))
+        list(work.share_parts(parts, folder, models, processes=2))
     rest = [part for part in parts if not is_done(folder, part.number)]
     assert rest
-    assert len(list(work.do_parts(rest, folder, models, processes=2))) == len(rest)
+    assert len(list(work.share_parts(rest, folder, models, processes=2))) == len(rest)
     found = [one for part in parts for one in read_part(folder, part.number)]
     assert [one.name for one in found] == ["red.png", "blue.png", "white.png"]
     assert all(any(text.kept for text in one.texts) for one in found)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray")
+def test_a_cluster_finds_the_same_and_loses_nothing(web: Path, tmp_path: Path) -> None:
+    """One of its processes dies over its first picture."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    whole, clustered = tmp_path / "whole", tmp_path / "clustered"
+    parts, models = row_parts(Dataset.open(web), 2), doubles(tmp_path / "alive")
+    for folder in (whole, clustered):
+        folder.mkdir()
+    done = do_on_ray(parts, clustered, models, [4, 6], address="local", actors=1)
+    assert sorted(part.number for part in done) == [0, 1]
+    list(work.do_parts(parts, whole, models.open()))  # it lives by now
+    for name in ("part-000000.jsonl", "part-000001.jsonl"):
+        assert (clustered / name).read_text() == (whole / name).read_text()
