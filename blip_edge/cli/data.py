@@ -139,8 +139,23 @@ def picturebook(
         _pictures("picturebook", output, packages, size, True, force, out)
 
 
+@_make.command(epilog=options.examples("blip-edge data make openclipart -o data/openclipart"))
+def openclipart(
+    output: options.Output,
+    packages: _From = None,
+    size: _Size = 256,
+    seed: options.UnusedSeed = 0,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Drawings with texts as noisy as the web's: Open Clip Art, out of Debian's package."""
+    with Output(json=json, quiet=quiet) as out:
+        _pictures("openclipart", output, packages, size, True, force, out)
+
+
 def _pictures(
-    name: Literal["stamps", "openmoji", "picturebook"],
+    name: Literal["stamps", "openmoji", "picturebook", "openclipart"],
     output: Path,
     packages: list[Path] | None,
     size: int,
@@ -160,7 +175,11 @@ def _pictures(
         progress=out.progress,
     )
     out.folder(output)
-    out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
+    if name == "openclipart":
+        models = ("--captioner", "M", "--filter", "M")
+        out.next("blip-edge", "capfilt", *models, "--data", output, "-o", "CLEAN")
+    else:
+        out.next("blip-edge", "train", "--data", output, "-o", "MODEL")
 
 
 @app.command(

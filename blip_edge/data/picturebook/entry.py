@@ -14,6 +14,8 @@ class Found:
     image: str
     """Its name in the data set."""
     caption: str
+    also: tuple[str, ...] = ()
+    """What else is said of it."""
     family: str
     """What it shares with its variants, which go into the same split."""
     category: str

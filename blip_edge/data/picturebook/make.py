@@ -1,7 +1,8 @@
 """Make a data set of the pictures in packages: captions in three splits, told by the names.
 
 Which split a picture is in depends on its name alone, so that it stays there whatever else is in
-the set. `pictures.json` says of each picture where it is from and under which licence.
+the set. Open Clip Art's texts are noisy, so all of them are in `web_train.json`. `pictures.json`
+says of each picture where it is from and under which licence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from blip_edge.artifact import Provenance, write_provenance, writing
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.draft import Draft, Entry, Row, Unavailable
 from blip_edge.data.parallel import in_order
+from blip_edge.data.picturebook import openclipart as clipart
 from blip_edge.data.picturebook import openmoji as emoji
 from blip_edge.data.picturebook import stamps as stamp
 from blip_edge.data.picturebook.entry import Found
@@ -32,7 +34,7 @@ from blip_edge.progress import SILENT, Progress
 
 __all__ = ["PictureSet", "make_pictures"]
 
-PictureSet = Literal["stamps", "openmoji", "picturebook"]
+PictureSet = Literal["stamps", "openmoji", "picturebook", "openclipart"]
 
 _QUALITY = 90
 
@@ -57,7 +59,7 @@ def make_pictures(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
-    """Write the pictures of Tux Paint's stamps, of OpenMoji, or of both.
+    """Write the pictures of Tux Paint's stamps, of OpenMoji, of both, or of Open Clip Art.
 
     Args:
         packages: a .deb, a .tgz or a folder unpacked from one; what is not given is downloaded.
@@ -81,7 +83,7 @@ def make_pictures(
         found, versions = _find(name, given, scratch, drawings=drawings, progress=progress)
         draft = Draft(folder, max_bad=max_bad, progress=progress)
         made = list(progress.track(_make(found, folder, size), "drawing", total=len(found)))
-        _write(draft, made)
+        _write(draft, made, noisy=name == "openclipart")
         licenses = sorted({item.license for item in found})
         draft.finish(
             name=name,
@@ -106,7 +108,7 @@ def _sorted(name: PictureSet, packages: Sequence[Path | str]) -> dict[str, Path]
             raise ArtifactError(f"{path} is missing; give a package or a folder unpacked from it")
         tables = (path / emoji.TABLE, path / "package" / emoji.TABLE)
         is_emoji = path.suffix == ".tgz" or any(table.is_file() for table in tables)
-        which = "openmoji" if is_emoji else "stamps"
+        which = "openmoji" if is_emoji else "openclipart" if name == "openclipart" else "stamps"
         if name not in (which, "picturebook") or which in given:
             raise UsageError(f"{name} takes no {'second ' * (which in given)}{which} ({path})")
         given[which] = path
@@ -119,6 +121,10 @@ def _find(
     """All pictures of the set, and the versions of the packages that they are from."""
     found: list[Found] = []
     versions: list[str] = []
+    if name == "openclipart":
+        progress.say("openclipart: opening openclipart-svg")
+        folder, version = clipart.open_openclipart(given.get(name), scratch)
+        return [*clipart.openclipart(folder)], [f"openclipart {version}"]
     if name != "openmoji":
         progress.say("stamps: opening tuxpaint-stamps-default")
         folder, version = stamp.open_stamps(given.get("stamps"), scratch)
@@ -151,8 +157,10 @@ def _make(found: Sequence[Found], folder: Path, size: int) -> Iterator[_Made]:
     return in_order(make, found)
 
 
-def _write(draft: Draft, made: Sequence[_Made]) -> None:
-    for split in ("train", "val", "test"):
+def _write(draft: Draft, made: Sequence[_Made], *, noisy: bool) -> None:
+    if noisy:
+        draft.rows("web_train.json", map(_web, made), total=len(made))
+    for split in () if noisy else ("train", "val", "test"):
         chosen = [item for item in made if split_of(item.found.family) == split]
         entries = (_entry(item, apart=split == "train") for item in chosen)
         draft.rows(f"caption_{split}.json", entries, total=len(chosen))
@@ -164,6 +172,13 @@ def _entry(item: _Made, *, apart: bool) -> Entry:
         return (item.error,)
     caption = item.found.caption
     return ({"image": item.found.image, "caption": caption if apart else [caption]},)
+
+
+def _web(item: _Made) -> Entry:
+    if item.error is not None:
+        return (item.error,)
+    found = item.found
+    return [{"image": found.image, "caption": text} for text in (found.caption, *found.also)]
 
 
 def _origin(item: _Made) -> Row:

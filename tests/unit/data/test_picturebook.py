@@ -55,6 +55,34 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+def clip(path: Path, title: str, described: str = "", licence: str = "PublicDomain") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = (
+        f"<metadata><dc:title>{title}</dc:title><dc:description>{described}</dc:description>"
+        f'<cc:license rdf:resource="http://web.resource.org/cc/{licence}"/></metadata>'
+    )
+    names = 'xmlns:dc="d" xmlns:cc="c" xmlns:rdf="r" '
+    path.write_text(SVG.replace("<svg ", f"<svg {names}").replace("<rect", f"{metadata}<rect"))
+
+
+@draws
+def test_clip_art_is_what_the_web_says_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "clipart"
+    clip(folder / "animals/cat.svg", "Cat &amp; mouse", "a cat that sees a mouse")
+    clip(folder / "animals/dog.svg", "someone@example.org", "dog")
+    clip(folder / "animals/cow.svg", "Cow", licence="GPL")
+    clip(folder / "shapes/stars/star_9.svg", "star")
+    clip(folder / "animals/none.svg", "")
+    data = make_pictures("openclipart", tmp_path / "data", packages=[folder], size=32)
+    assert [(row.image, row.captions[0]) for row in data.web()] == [
+        ("openclipart/animals-cat.jpg", "Cat & mouse"),
+        ("openclipart/animals-cat.jpg", "a cat that sees a mouse"),
+        ("openclipart/animals-dog.jpg", "someone@example.org"),
+    ]
+    assert not data.has("caption_train.json")
+    assert data.license == "CC-PDDC"
+
+
 @pytest.fixture
 def emoji(tmp_path: Path) -> Path:
     """npm's package of emoji: 40 things, a flag and a skin tone."""
