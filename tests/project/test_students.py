@@ -23,6 +23,7 @@ EDGE = {
     "edge-xs": (15, 30_524),
     "edge-nano": (5, 10_000),
 }
+BOOK = "book-30"
 SHAPES = {"shapes-44": 0.44, "shapes-25": 0.25, "shapes-10": 0.10}
 
 
@@ -56,7 +57,7 @@ def drawn_teacher() -> BlipConfig:
 
 
 def test_these_are_all_students() -> None:
-    assert {name for stage, name in names() if stage == STAGE} == {*EDGE, *SHAPES}
+    assert {name for stage, name in names() if stage == STAGE} == {*EDGE, *SHAPES, BOOK}
 
 
 @pytest.mark.parametrize("name", EDGE)
