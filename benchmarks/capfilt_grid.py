@@ -25,7 +25,7 @@ from capfilt_table import PAGE, with_table
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "capfilt.json"
 SEEDS = (0, 1, 2)
-STEPS = 3000
+STEPS = 2000
 METRICS = {"caption": ("truth", "CIDEr"), "retrieval": ("r_mean",)}
 
 

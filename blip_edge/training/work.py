@@ -24,6 +24,7 @@ from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
 from blip_edge.training.batches import Feed, RowBatches
+from blip_edge.training.card import write_model_card
 from blip_edge.training.checkpoints import Checkpoints
 from blip_edge.training.compiled import require_compiler
 from blip_edge.training.course import Course, total_steps
@@ -142,6 +143,7 @@ def carry_out(work: Work, begin: Callable[[Source, Progress], Begun]) -> Path:
             parents = list(work.parents)
             made = provenance(work.verb, work.recipe, source, parents, started, history, seed=seed)
             write_provenance(draft, made)
+            write_model_card(draft, output.name, begun.model, made, source.dataset)
     if checkpoints is not None and leads:
         checkpoints.clear()
     processes.everyone(None)  # nobody says that it is done before it is
