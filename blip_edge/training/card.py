@@ -104,6 +104,6 @@ def _bootstrapped(data: Dataset | None) -> list[str]:
         if source == "synthetic":
             line += f"; {1 - kind['diversity']['distinct_captions']:.1%} say what another says"
         lines.append(f"{line}.")
-    if words := [row["word"] for row in found["disliked"][:5]]:
-        lines.append(f"- The filter dropped most of what says {', '.join(words)}.")
+    if disliked := [row["word"] for row in found["disliked"][:5]]:
+        lines.append(f"- The filter dropped most of what says {', '.join(disliked)}.")
     return lines
