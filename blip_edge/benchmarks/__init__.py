@@ -8,8 +8,9 @@ Nothing here knows torch; bundles are opened by `blip_edge.runtime` in processes
 """
 
 from blip_edge.benchmarks.doctor import Check, Doctor, doctor
+from blip_edge.benchmarks.gate import gate
 from blip_edge.benchmarks.machine import Machine, Peaks, machine, peaks
-from blip_edge.benchmarks.protocol import bench, save
+from blip_edge.benchmarks.measuring import bench, save
 from blip_edge.benchmarks.records import SCHEMA_VERSION, BenchRecipe, Record
 from blip_edge.benchmarks.report import report, report_run
 from blip_edge.benchmarks.stats import Ratio, Stats, ratio, summarise
@@ -26,6 +27,7 @@ __all__ = [
     "Stats",
     "bench",
     "doctor",
+    "gate",
     "machine",
     "peaks",
     "ratio",

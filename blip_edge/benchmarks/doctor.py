@@ -4,20 +4,17 @@ The list of packages is the distribution's own (its metadata, or pyproject.toml 
 is not installed), so that this page cannot disagree with what pip installs. Nothing is imported.
 """
 
-import re
 import sys
-import tomllib
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
+from blip_edge.benchmarks.declared import declared, package_name
+from blip_edge.benchmarks.devices.ready import readiness
 from blip_edge.benchmarks.machine import Machine, installed, machine
 
 __all__ = ["Check", "Doctor", "doctor"]
 
 _NAME = "blip-edge"
-_PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # target -> (packages that run it, packages that export it, the extra that brings the latter)
 _TARGETS = {
     "onnx": (("onnxruntime",), ("torch", "onnx", "onnxscript"), "onnx"),
@@ -32,8 +29,8 @@ _TARGETS = {
 class Check:
     """One line of the examination."""
 
-    group: Literal["package", "run", "export"]
-    """A package, running bundles of a target here, or exporting to it from here."""
+    group: Literal["package", "run", "export", "device"]
+    """A package, running bundles of a target here, exporting to it, or timing on a device."""
     name: str
     ok: bool
     required: bool
@@ -70,7 +67,21 @@ def doctor(*, measure: bool = True) -> Doctor:
     packages = [_package(name, extras) for name, extras in sorted(_requirements().items())]
     targets = [check for target in _TARGETS for check in _target(target)]
     packages.sort(key=lambda check: not check.required)
-    return Doctor(machine=machine(measure=measure), checks=(*packages, *targets))
+    return Doctor(machine=machine(measure=measure), checks=(*packages, *targets, *_devices()))
+
+
+def _devices() -> list[Check]:
+    return [
+        Check(
+            group="device",
+            name=found.name,
+            ok=not found.missing,
+            required=False,
+            detail=found.detail,
+            fix=found.fix,
+        )
+        for found in readiness()
+    ]
 
 
 def _package(name: str, extras: list[str]) -> Check:
@@ -124,9 +135,8 @@ def _requirements() -> dict[str, list[str]]:
     """Package -> the extra that brings it; an empty list means that it always comes along."""
     brought: dict[str, list[str]] = {}
     always: set[str] = set()
-    for requirement, extra in _declared():
-        name = re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0].lower()
-        name = re.sub(r"[-_.]+", "-", name)
+    for requirement, extra in declared():
+        name = package_name(requirement)
         # `all` and `dev` gather or serve the project itself: neither is what a user lacks.
         if name == _NAME or extra in ("all", "dev"):
             continue
@@ -136,25 +146,3 @@ def _requirements() -> dict[str, list[str]]:
         elif extra not in extras:
             extras.append(extra)
     return {name: [] if name in always else extras for name, extras in brought.items()}
-
-
-def _declared() -> list[tuple[str, str | None]]:
-    """(requirement, extra or None) as the distribution declares them."""
-    if _PYPROJECT.is_file():
-        project = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8")).get("project", {})
-        rows: list[tuple[str, str | None]] = [
-            (text, None) for text in project.get("dependencies", [])
-        ]
-        for extra, texts in project.get("optional-dependencies", {}).items():
-            rows += [(text, extra) for text in texts]
-        return rows
-    try:
-        texts = metadata.requires(_NAME) or []
-    except metadata.PackageNotFoundError:
-        return []
-    return [(text, _extra(text)) for text in texts]
-
-
-def _extra(requirement: str) -> str | None:
-    found = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
-    return found[1] if found else None

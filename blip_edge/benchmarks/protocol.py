@@ -1,30 +1,28 @@
-"""How a bundle is timed: the protocol, for the processor of this machine.
+"""How a bundle is timed: the protocol, for the processor of the machine that it runs on.
 
 The unit is what a user waits for: one picture, from its file to its caption. Each bundle lives in
 a process of its own with its threads fixed; opening it, its first caption and the warm ones are
 told apart. Several bundles take turns in short bursts, forth and back, so that a noisy neighbour
 or a hot processor falls on all of them and their ratio stays fair.
 
-    records = bench([Path("onnx"), Path("openvino")], recipe=BenchRecipe())
-    save(records, Path("latency.json"))
+What is measured is told as it happens (`job`), because whoever asked may be on another machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
-from blip_edge.artifact import inside, read_json, write_json
-from blip_edge.benchmarks.machine import cores, machine
-from blip_edge.benchmarks.records import BenchRecipe, Record
-from blip_edge.benchmarks.rows import Timed, bundle_facts, make_record, note_latency
-from blip_edge.benchmarks.workers import Sample, Worker, WorkerProcess
-from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.benchmarks.job import Job, Sample, Tell
+from blip_edge.benchmarks.load_guard import LoadGuard
+from blip_edge.benchmarks.machine import Machine, cores, gemm_gflops, machine
+from blip_edge.benchmarks.records import BenchRecipe
+from blip_edge.benchmarks.workers import Worker, WorkerProcess
 from blip_edge.progress import SILENT, Progress
 
-__all__ = ["bench", "save"]
+__all__ = ["Turn", "take_turns", "time_bundles"]
 
 _SIMULATED = (
     "simulated on this machine: the graph's numbers are checked here, its speed is not; "
@@ -32,131 +30,66 @@ _SIMULATED = (
 )
 
 
-def bench(
-    bundles: Sequence[Path],
-    *,
-    recipe: BenchRecipe | None = None,
-    images: Sequence[Path] | None = None,
-    threads: int | None = None,
-    progress: Progress = SILENT,
-) -> list[Record]:
-    """Time bundles side by side; each record is also noted in its bundle's manifest.
-
-    Args:
-        bundles: folders that `export` wrote.
-        recipe: how long to measure; by default `BenchRecipe()`.
-        images: the pictures to caption; by default the first bundle's golden ones.
-        threads: of the engine; by default the cores that this process may use.
+def time_bundles(job: Job, tell: Tell, progress: Progress = SILENT) -> None:
+    """Time the bundles of `job` on this machine, and tell what is found.
 
     Raises:
         ArtifactError: a folder is no bundle or was tampered with, or a picture cannot be read.
         MissingExtraError: the engine of a bundle is not installed.
-        UsageError: no bundles, the same one twice, or fewer than one thread.
     """
-    folders = [Path(bundle) for bundle in bundles]
-    _check(folders, threads)
-    asked = recipe if recipe is not None else BenchRecipe()
-    facts = [bundle_facts(folder) for folder in folders]
-    pictures = _pictures(folders[0], images, asked.images)
-    threads = threads if threads is not None else cores()
-    progress.say(f"measuring this machine, then {len(folders)} bundles with {threads} threads")
+    threads = job.threads if job.threads is not None else cores()
+    progress.say(f"measuring the machine, then {len(job.bundles)} bundles with {threads} threads")
     device = machine(measure=True)
-    timed = _time(folders, pictures, asked, threads, progress)
-    records = [
-        make_record(
-            fact, result, asked, device=device, threads=threads, images=pictures, order=folders
-        )
-        for fact, result in zip(facts, timed, strict=True)
-    ]
-    for folder, record in zip(folders, records, strict=True):
-        try:
-            note_latency(folder, record)
-        except OSError as error:  # a bundle on a read-only disk can still be timed
-            record["notes"].append(f"not noted in the bundle: {error.strerror or error}")
-    return records
-
-
-def save(records: Sequence[Record], path: Path) -> None:
-    """Write records, raw samples included, as one JSON list.
-
-    Raises:
-        ArtifactError: `path` cannot be written.
-    """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, list(records))
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _check(folders: Sequence[Path], threads: int | None) -> None:
-    if not folders:
-        raise UsageError("there is nothing to time; give at least one bundle")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UsageError("a bundle is given twice; each one is timed once")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
-
-
-def _pictures(bundle: Path, images: Sequence[Path] | None, limit: int) -> list[Path]:
-    """The given pictures, or those that the bundle carries for its own verification."""
-    if images is not None:
-        found = [Path(image) for image in images]
-    else:
-        golden = bundle / "golden"
-        try:
-            rows = read_json(golden / "golden.json")
-            found = [inside(golden, row["images"][0]) for row in rows]
-        except (TypeError, KeyError, IndexError):
-            raise ArtifactError(f"{golden / 'golden.json'} does not list pictures") from None
-    for path in found:
-        if not path.is_file():
-            raise ArtifactError(f"{path}: there is no such picture")
-    if not found:
-        raise ArtifactError(f"{bundle} has no golden pictures; give pictures to caption")
-    return found[:limit]
-
-
-def _time(
-    folders: Sequence[Path],
-    pictures: Sequence[Path],
-    recipe: BenchRecipe,
-    threads: int,
-    progress: Progress,
-) -> list[Timed]:
-    results = [Timed() for _ in folders]
-    names = [str(picture) for picture in pictures]
+    tell({"device": device.to_json(), "threads": threads})
+    names = [str(picture) for picture in job.images]
     with ExitStack() as stack:
-        workers: list[Worker | None] = []
-        for folder, result in zip(folders, results, strict=True):
-            worker = _load(folder, threads, recipe.loads, names[0], result, progress)
-            workers.append(worker)
+        turns = []
+        for number, folder in enumerate(job.bundles):
+            worker = _load(folder, number, threads, job.recipe.loads, names[0], tell, progress)
             if worker is not None:
                 stack.callback(worker.kill)
-        live = [
-            Turn(worker=worker, samples=result.samples)
-            for worker, result in zip(workers, results, strict=True)
-            if worker is not None
-        ]
-        take_turns(live, names, recipe, progress)
-        for worker, result in zip(workers, results, strict=True):
-            result.peak_memory_bytes = None if worker is None else worker.stop()
-    return results
+                turns.append(Turn(worker=worker, tell=_teller(tell, number), number=number))
+        if job.recipe.cooldown:
+            progress.say(f"resting for {job.recipe.cooldown:g} seconds")
+            sleep(job.recipe.cooldown)
+        guard = LoadGuard()
+        take_turns(turns, names, job.recipe, progress)
+        tell({"others": guard.others(), "gemm_slowdown": _slowdown(device)})
+        for turn in turns:
+            tell({"bundle": turn.number, "peak_memory_bytes": turn.worker.stop()})
+    tell({"done": True})
+
+
+def _teller(tell: Tell, number: int) -> Callable[[list[Sample]], None]:
+    return lambda samples: tell({"bundle": number, "samples": samples})
+
+
+def _slowdown(before: Machine) -> float | None:
+    """The rate of matrix products before, over the one now."""
+    if before.peaks is None:
+        return None
+    return round(before.peaks.gemm_gflops / gemm_gflops(), 4)
 
 
 def _load(
-    folder: Path, threads: int, loads: int, image: str, result: Timed, progress: Progress
+    folder: Path,
+    number: int,
+    threads: int,
+    loads: int,
+    image: str,
+    tell: Tell,
+    progress: Progress,
 ) -> Worker | None:
     """Open `folder` in `loads` fresh processes; the last one lives on, unless it only simulates."""
     for turn in progress.track(range(loads), f"loading {folder.name}", total=loads):
         worker = WorkerProcess(folder, threads)
         try:
             if worker.greeting["simulated"]:
-                result.notes.append(_SIMULATED)
+                tell({"bundle": number, "note": _SIMULATED})
                 worker.kill()
                 return None
-            result.load_ms.append(worker.greeting["load_ms"])
-            result.first_ms.append(worker.run([image])[0]["total_ms"])
+            first = worker.run([image])[0]["total_ms"]
+            tell({"bundle": number, "load_ms": worker.greeting["load_ms"], "first_ms": first})
             if turn < loads - 1:
                 worker.stop()
         except BaseException:
@@ -172,6 +105,10 @@ class Turn:
     worker: Worker
     samples: list[Sample] = field(default_factory=list)
     seconds: float = 0.0
+    number: int = 0
+    """Of its bundle in the job."""
+    tell: Callable[[list[Sample]], None] = lambda samples: None
+    """Is told of every burst."""
 
     def done(self, recipe: BenchRecipe) -> bool:
         """Whether this bundle has been timed long enough."""
@@ -192,7 +129,7 @@ def take_turns(
         count = min(recipe.burst, recipe.warmup - start)
         for turn in turns:
             turn.worker.run(_slice(images, start, count))
-    rounds = _Rounds(turns, recipe)
+    rounds, began = _Rounds(turns, recipe), monotonic()
     for number in progress.track(rounds, "timing", total=rounds.expected):
         burst = _slice(images, number * recipe.burst, recipe.burst)
         for turn in turns if number % 2 == 0 else reversed(turns):
@@ -200,10 +137,13 @@ def take_turns(
             samples = turn.worker.run(burst)
             turn.seconds += perf_counter() - started
             indices = range(number * recipe.burst, (number + 1) * recipe.burst)
-            turn.samples += [
-                sample | {"image": index % len(images)}
+            at = round(monotonic() - began, 3)
+            told = [
+                sample | {"image": index % len(images), "at_s": at}
                 for sample, index in zip(samples, indices, strict=True)
             ]
+            turn.samples += told
+            turn.tell(told)
 
 
 class _Rounds:

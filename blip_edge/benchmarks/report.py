@@ -7,35 +7,27 @@ measured is a dash, a goal that was missed is as visible as one that was met.
     report_run(Path("run"), Path("report.html"))
 """
 
-import base64
-import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from blip_edge import __version__
 from blip_edge.artifact import read_json
 from blip_edge.benchmarks import wording
 from blip_edge.benchmarks.figures import Bar, Point, latency_plot, size_plot
+from blip_edge.benchmarks.page import picture_uri, write_page
+from blip_edge.benchmarks.report_devices import (
+    device_rows,
+    fastest,
+    former_run,
+    records_of,
+    regressions,
+)
 from blip_edge.errors import ArtifactError
-from blip_edge.preprocess import open_image
 
 __all__ = ["report", "report_run", "verdict"]
 
-_SUMMARY = "summary.json"
-_TARGETS = {
-    "onnx": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "coreml": "Core ML",
-    "executorch": "ExecuTorch",
-}
+_SUMMARY, _TEMPLATE = "summary.json", "report.html.j2"
 _STAGES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned", "int8": "INT8"}
-_LARGEST = 480  # pixels of a picture's longer side on the page
-_TINY = 128  # below it a picture is enlarged without smoothing, so that its pixels stay visible
 # column heading, the summary's key, how it is written, what the heading means
 _COLUMNS = (
     ("Parameters", "parameters", wording.count, "weights of the model"),
@@ -73,19 +65,46 @@ def report(
             cannot be written.
     """
     output = Path(output)
-    return _write([_page(summary, folder or output.parent, "run")], output, force=force)
+    pages = [_page(summary, folder or output.parent, "run")]
+    return write_page(_TEMPLATE, {"pages": pages}, output, force=force)
 
 
-def report_run(run: Path | Sequence[Path], output: Path, *, force: bool = True) -> Path:
-    """Write the page of a run folder, or of several, one after the other; see `report`."""
-    folders = [Path(run)] if isinstance(run, str | Path) else [Path(folder) for folder in run]
+def report_run(
+    run: Path | Sequence[Path], output: Path, *, against: Path | None = None, force: bool = True
+) -> Path:
+    """Write the page of run folders, one after the other, and of all records files together.
+
+    Args:
+        run: what `quickstart` wrote, or a file that `bench -o` wrote, or several of both.
+        output: the HTML file.
+        against: a former one of either kind; the page then says what has become worse.
+        force: replace an existing page.
+
+    Raises:
+        ArtifactError: see `report`.
+    """
+    runs = [Path(run)] if isinstance(run, str | Path) else [Path(each) for each in run]
+    folders, files = [each for each in runs if each.is_dir()], [p for p in runs if not p.is_dir()]
+    groups = [([folder], _summary(folder)) for folder in folders]
+    groups += [(files, {})] if files else []
+    old = None if against is None else former_run(Path(against))
     pages = []
-    for place, folder in enumerate(folders):
-        summary = read_json(folder / _SUMMARY)
-        if not isinstance(summary, dict):
-            raise ArtifactError(f"{folder / _SUMMARY} is not the summary of a run")
-        pages.append(_page(summary, folder, folder.resolve().name, place))
-    return _write(pages, Path(output), force=force)
+    for place, (sources, summary) in enumerate(groups):
+        records = [record for source in sources for record in records_of(source)]
+        name = ", ".join(source.resolve().name for source in sources)
+        page = _page(summary, sources[0], name, place, records)
+        if old is not None:
+            rows = regressions(records, summary, *old)
+            page["against"] = {"name": Path(str(against)).name, "rows": rows}
+        pages.append(page)
+    return write_page(_TEMPLATE, {"pages": pages}, Path(output), force=force)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    summary = read_json(folder / _SUMMARY)
+    if not isinstance(summary, dict):
+        raise ArtifactError(f"{folder / _SUMMARY} is not the summary of a run")
+    return summary
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -103,7 +122,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
         if row.get("CIDEr") is not None and teacher.get("CIDEr") is not None:
             quality = f"reaches CIDEr {wording.score(row['CIDEr'])}"
             parts.append(f"{quality} against the teacher's {wording.score(teacher['CIDEr'])}")
-        words = f"{_bundle_name(key, row)} {_listed(parts)}. "
+        words = f"{wording.bundle_name(key, row)} {_listed(parts)}. "
     return (words + _goals_in_words(summary.get("goals", []))).strip()
 
 
@@ -125,35 +144,22 @@ def _goals_in_words(goals: Sequence[Mapping[str, Any]]) -> str:
     return f"All {len(goals)} goals met."
 
 
-def _write(pages: list[dict[str, Any]], output: Path, *, force: bool) -> Path:
-    from jinja2 import Environment, StrictUndefined  # only a report pays for importing it
-
-    if output.exists() and not force:
-        raise ArtifactError(f"{output} already exists; pass --force to replace it")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("blip_edge.benchmarks").joinpath("report.html.j2")
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    text = template.render(pages=pages, version=__version__)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        draft = output.with_name(f".{output.name}.draft")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, output)
-    except OSError as error:
-        raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
-    return output
-
-
-def _page(summary: Mapping[str, Any], folder: Path, name: str, place: int = 0) -> dict[str, Any]:
+def _page(
+    summary: Mapping[str, Any],
+    folder: Path,
+    name: str,
+    place: int = 0,
+    records: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """What the template shows of one run, the `place`-th on the page."""
     try:
         rows = _rows(summary)
         return {
             "name": name,
             "title": str(summary.get("title", "BLIP on the edge")),
-            "verdict": verdict(summary),
+            "verdict": verdict(summary) if summary or not records else fastest(records),
+            "devices": device_rows(records),
+            "against": None,
             "tiles": _tiles(summary),
             "table": _table(rows),
             "plots": _plots(summary, rows, str(place)),
@@ -175,16 +181,8 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         for key, row in summary.get("stages", {}).items()
     ]
     for key, row in summary.get("bundles", {}).items():
-        rows.append({**row, "label": _bundle_name(key, row), "kind": "bundle"})
+        rows.append({**row, "label": wording.bundle_name(key, row), "kind": "bundle"})
     return rows
-
-
-def _bundle_name(key: str, row: Mapping[str, Any]) -> str:
-    """Target and precision, and what else the key says: onnx-small is ONNX Runtime small INT8."""
-    target, _, rest = key.partition("-")
-    precision = str(row.get("precision") or "")
-    words = [_TARGETS.get(target, target), "" if rest == precision else rest, precision.upper()]
-    return " ".join(word for word in words if word)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -223,7 +221,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
                     "title": title,
                     "value": write(values[key]),
                     "unit": unit,
-                    "detail": _bundle_name(key, bundles[key]),
+                    "detail": wording.bundle_name(key, bundles[key]),
                 }
             )
     goals = summary.get("goals", [])
@@ -281,11 +279,10 @@ def _point_in_words(point: Point) -> str:
 
 def _sample(sample: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     path = Path(str(sample["image"]))
-    picture = open_image(path if path.is_absolute() else folder / path)
-    picture.thumbnail((_LARGEST, _LARGEST))
+    source, tiny = picture_uri(path if path.is_absolute() else folder / path)
     captions = [
         {
-            "by": _STAGES.get(key) or _bundle_name(key, caption),
+            "by": _STAGES.get(key) or wording.bundle_name(key, caption),
             "text": caption.get("text") or "(nothing)",
             "true": caption.get("true"),
         }
@@ -293,18 +290,12 @@ def _sample(sample: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     ]
     reference = sample.get("reference") or ""
     return {
-        "source": _data_uri(picture),
-        "tiny": max(picture.size) <= _TINY,
+        "source": source,
+        "tiny": tiny,
         "alt": f"Test picture {path.name}" + (f": {reference}" if reference else ""),
         "reference": reference,
         "captions": captions,
     }
-
-
-def _data_uri(picture: Image.Image) -> str:
-    out = BytesIO()
-    picture.save(out, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def _goal(goal: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,5 +345,5 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     notes = [str(note) for note in summary.get("notes", [])]
     for key, row in summary.get("bundles", {}).items():
         if row.get("note"):
-            notes.append(f"{_bundle_name(key, row)}: {row['note']}")
+            notes.append(f"{wording.bundle_name(key, row)}: {row['note']}")
     return notes

@@ -3,29 +3,29 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from blip_edge import __version__
 from blip_edge.artifact import read_json, write_json
-from blip_edge.benchmarks.machine import Machine
-from blip_edge.benchmarks.records import SCHEMA_VERSION, BenchRecipe, Record
+from blip_edge.benchmarks.job import Job, Measured, Sample
+from blip_edge.benchmarks.load_guard import BUSY
+from blip_edge.benchmarks.records import SCHEMA_VERSION, Record
 from blip_edge.benchmarks.stats import drift, summarise
 from blip_edge.benchmarks.stopwatch import COLUMNS, TIMES
-from blip_edge.benchmarks.workers import Sample
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.runtime.manifest import read_manifest
 from blip_edge.runtime.sums import renew_sum
 
-__all__ = ["BundleFacts", "Timed", "bundle_facts", "make_record", "note_latency"]
+__all__ = ["SLOWER", "BundleFacts", "bundle_facts", "make_record", "note_latency"]
+
+SLOWER = 1.05
+"""Beyond it a machine is said to have grown slower."""
 
 _MANIFEST = "manifest.json"
-# Other processes that want more than this share of the cores make a row worth a note.
-_BUSY = 0.1
-_SLOWER = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,6 @@ class BundleFacts:
     bytes: int
     generation: Generation
     image_size: int
-
-
-@dataclass
-class Timed:
-    """What was measured of one bundle."""
-
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    load_ms: list[float] = field(default_factory=list)
-    first_ms: list[float] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    peak_memory_bytes: int | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def bundle_facts(folder: Path) -> BundleFacts:
@@ -79,21 +67,14 @@ def bundle_facts(folder: Path) -> BundleFacts:
     )
 
 
-def make_record(
-    facts: BundleFacts,
-    timed: Timed,
-    recipe: BenchRecipe,
-    *,
-    device: Machine,
-    threads: int,
-    images: Sequence[Path],
-    order: Sequence[Path],
-) -> Record:
-    """Put everything that is known of one bundle into schema version 1."""
+def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -> Record:
+    """Put everything that is known of the `number`-th bundle into the current schema."""
+    timed = measured.timed[number]
     columns = _columns(timed.samples)
     stats = {name: summarise(columns[name]).to_json() for name in TIMES if columns.get(name)}
     total = stats.get("total_ms")
-    return Record(
+    grown = None if total is None else round(drift(columns["total_ms"]), 4)
+    record = Record(
         schema_version=SCHEMA_VERSION,
         name=facts.name,
         sha256=facts.sha256,
@@ -102,19 +83,32 @@ def make_record(
         bytes=facts.bytes,
         when=timed.when,
         version=__version__,
-        device=device.to_json(),
-        settings=_settings(facts, recipe, threads, images, order),
+        where=measured.where,
+        device=measured.device,
+        settings=_settings(facts, measured, job),
         load_ms=timed.load_ms,
         first_ms=timed.first_ms,
         samples=columns,
+        captions=timed.captions,
         stats=stats,
         p50_ms=None if total is None else total["p50_ms"],
         p90_ms=None if total is None else total["p90_ms"],
+        p50_by_minute_ms=_by_minute(columns),
         tokens_per_s=_tokens_per_s(columns),
         peak_memory_bytes=timed.peak_memory_bytes,
-        drift=None if total is None else round(drift(columns["total_ms"]), 4),
-        notes=[*timed.notes, *(_warnings(columns["total_ms"], device) if total else ())],
+        graphs=timed.graphs,
+        complete=measured.complete,
+        noisy=None if measured.others is None else measured.others > BUSY,
+        others=None if measured.others is None else round(measured.others, 4),
+        throttled=any(rate is not None and rate > SLOWER for rate in _slowdowns(grown, measured)),
+        drift=grown,
+        gemm_slowdown=measured.gemm_slowdown,
+        compared=None,
+        notes=[*measured.notes, *timed.notes],
     )
+    if total is not None:
+        record["notes"] += _warnings(record)
+    return record
 
 
 def note_latency(folder: Path, record: Record) -> None:
@@ -127,28 +121,32 @@ def note_latency(folder: Path, record: Record) -> None:
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    names = (*COLUMNS, "image")
+    names = (*COLUMNS, "image", "at_s")
     known = [name for name in names if samples and all(name in sample for sample in samples)]
     return {name: [sample[name] for sample in samples] for name in known}
 
 
-def _settings(
-    facts: BundleFacts,
-    recipe: BenchRecipe,
-    threads: int,
-    images: Sequence[Path],
-    order: Sequence[Path],
-) -> dict[str, Any]:
+def _settings(facts: BundleFacts, measured: Measured, job: Job) -> dict[str, Any]:
     lengths = ("prompt", "num_beams", "min_length", "max_length")
     return {
-        "threads": threads,
+        "threads": measured.threads,
         "image_size": facts.image_size,
-        "image_files": [image.name for image in images],
-        "decode": {name: getattr(facts.generation, name) for name in lengths},
-        "recipe": asdict(recipe),
-        "interleaved_with": [Path(folder).resolve().name for folder in order],
+        "image_files": [image.name for image in job.images],
+        "decode": {name: getattr(facts.generation, name) for name in lengths} | measured.decode,
+        "recipe": asdict(job.recipe),
+        "interleaved_with": [Path(folder).resolve().name for folder in job.bundles],
         "page_cache": "warm",  # emptying it takes root; a first start after boot reads the disk too
     }
+
+
+def _by_minute(columns: dict[str, list[float]]) -> list[float]:
+    """Medians of total_ms by minute since timing began; nothing when it took less than one."""
+    at = columns.get("at_s", [])
+    if not at or at[-1] <= 60:
+        return []
+    pairs = zip(at, columns["total_ms"], strict=True)
+    minutes = groupby(pairs, key=lambda pair: int(pair[0] // 60))
+    return [summarise([time for _, time in group]).to_json()["p50_ms"] for _, group in minutes]
 
 
 def _tokens_per_s(columns: dict[str, list[float]]) -> float | None:
@@ -156,10 +154,18 @@ def _tokens_per_s(columns: dict[str, list[float]]) -> float | None:
     return round(sum(columns["tokens"]) / milliseconds * 1e3, 2) if milliseconds else None
 
 
-def _warnings(total_ms: Sequence[float], device: Machine) -> list[str]:
+def _slowdowns(grown: float | None, measured: Measured) -> tuple[float | None, ...]:
+    return grown, measured.gemm_slowdown
+
+
+def _warnings(record: Record) -> list[str]:
     found = []
-    if (grown := drift(total_ms)) > _SLOWER:
+    if not record["complete"]:
+        found.append("incomplete: the device went away before all was measured")
+    if (grown := record["drift"]) is not None and grown > SLOWER:
         found.append(f"the machine grew slower by {grown - 1:.0%} while this was timed")
-    if device.load_average is not None and device.load_average / device.cores > _BUSY:
-        found.append(f"the load average was {device.load_average} on {device.cores} cores before")
+    if (slower := record["gemm_slowdown"]) is not None and slower > SLOWER:
+        found.append(f"matrix products were {slower - 1:.0%} slower after the timing than before")
+    if record["noisy"]:
+        found.append(f"noisy: others had {record['others']:.0%} of the cores meanwhile")
     return found

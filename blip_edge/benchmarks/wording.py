@@ -3,11 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["EMPTY", "count", "duration", "facts", "megabytes", "number", "plain", "score", "share"]
+__all__ = [
+    "EMPTY",
+    "bundle_name",
+    "count",
+    "duration",
+    "facts",
+    "megabytes",
+    "number",
+    "plain",
+    "score",
+    "share",
+]
 
 EMPTY = "–"
 _DIGEST = 16  # digits of a sha256 that tell two files apart on a page
 
+_TARGETS = {
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "coreml": "Core ML",
+    "executorch": "ExecuTorch",
+}
 _LABELS = {
     "isa": "instruction sets",
     "os": "operating system",
@@ -17,6 +34,14 @@ _LABELS = {
     "copy_gb_per_s": "memory copy, GB/s",
     "temperature_c": "temperature, °C",
 }
+
+
+def bundle_name(key: str, row: Mapping[str, Any]) -> str:
+    """Target and precision, and what else the key says: onnx-small is ONNX Runtime small INT8."""
+    target, _, rest = key.partition("-")
+    precision = str(row.get("precision") or "")
+    words = [_TARGETS.get(target, target), "" if rest == precision else rest, precision.upper()]
+    return " ".join(word for word in words if word)
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -10,23 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
-from blip_edge.errors import (
-    ArtifactError,
-    BlipEdgeError,
-    MissingExtraError,
-    ToleranceError,
-    UsageError,
-)
+from blip_edge.benchmarks.job import Sample, failure
+from blip_edge.errors import BlipEdgeError
 
-__all__ = ["Sample", "Worker", "WorkerProcess", "command"]
-
-Sample = dict[str, float]
+__all__ = ["Worker", "WorkerProcess", "command"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ERRORS = {
-    error.exit_code: error
-    for error in (UsageError, ArtifactError, MissingExtraError, ToleranceError)
-}
 _PATIENCE_SECONDS = 10.0
 
 
@@ -124,8 +113,7 @@ class WorkerProcess:
             raise BlipEdgeError(f"{self._name}: the timing process ended with {code}: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            cause = answer["error"]
-            raise _ERRORS.get(cause["exit_code"], BlipEdgeError)(cause["message"])
+            raise failure(answer["error"])
         return answer
 
 

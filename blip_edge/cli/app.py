@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from blip_edge.cli import ask, bootstrap, build, data, find, judge, look, ship, start
+from blip_edge.cli import ask, bootstrap, build, data, find, judge, look, ship, speed, start
 from blip_edge.cli.options import examples
 from blip_edge.cli.output import complain
 from blip_edge.errors import BlipEdgeError
@@ -44,6 +44,7 @@ app.add_typer(ship.app)
 app.add_typer(ask.app)
 app.add_typer(find.app)
 app.add_typer(judge.app)
+app.add_typer(speed.app)
 app.add_typer(look.app)
 
 

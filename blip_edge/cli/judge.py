@@ -1,4 +1,4 @@
-"""The verbs that measure: quality, speed, and a page about both."""
+"""The verb that measures quality."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
-from blip_edge.errors import ArtifactError, UsageError, import_extra
+from blip_edge.errors import UsageError, import_extra
 from blip_edge.progress import SILENT
 
 if TYPE_CHECKING:
@@ -184,103 +184,3 @@ def _figures(found: "Evaluation") -> str:
         ]
         parts.append(table(lines, head=(name, *metrics)))
     return "\n\n".join(parts)
-
-
-@app.command(
-    rich_help_panel="Use",
-    epilog=options.examples(
-        "blip-edge bench runs/quickstart/onnx-teacher runs/quickstart/onnx",
-        "blip-edge bench runs/quickstart/onnx --threads 1 --set seconds=60 -o latency.json",
-    ),
-)
-def bench(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Exported bundles.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            help="Caption its test pictures; the bundle's own golden pictures if not given.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE.json", help="Write all raw times there too."),
-    ] = None,
-    threads: options.Threads = None,
-    recipe: options.Recipe = None,
-    set_: options.Set = None,
-    seed: options.UnusedSeed = 0,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Measure speed and memory on this machine, several bundles side by side."""
-    with Output(json=json, quiet=quiet) as out:
-        from blip_edge.benchmarks import BenchRecipe, save
-        from blip_edge.benchmarks import bench as run
-        from blip_edge.cli.recipes import overrides
-        from blip_edge.recipe import load
-
-        if output is not None and output.exists() and not force:
-            raise ArtifactError(f"{output} already exists; pass --force to replace it")
-        how = load(BenchRecipe, "benchmarks", recipe, overrides(set_))
-        images = None if data is None else _pictures(data)
-        records = run(bundles, recipe=how, images=images, threads=threads, progress=out.progress)
-        if output is not None:
-            save(records, output)
-        rows = [_latency_row(dict(record)) for record in records]
-        head = ("bundle", "target", "precision", "MB", "p50 ms", "p90 ms", "tokens/s", "peak MB")
-        out.result(records, table(rows, head=head))
-        for record in records:
-            for note in record["notes"]:
-                out.progress.say(f"{record['name']}: {note}")
-
-
-def _pictures(data: Path) -> list[Path]:
-    from blip_edge.data import Dataset
-
-    dataset = Dataset.open(data)
-    return [dataset.image_path(row.image) for row in dataset.captions("test")]
-
-
-def _latency_row(record: dict[str, Any]) -> tuple[str, ...]:
-    peak = record["peak_memory_bytes"]
-    return (
-        record["name"],
-        record["target"],
-        record["precision"],
-        f"{record['bytes'] / 1e6:.1f}",
-        _number(record["p50_ms"]),
-        _number(record["p90_ms"]),
-        _number(record["tokens_per_s"]),
-        _number(peak / 1e6 if peak else None),
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-@app.command(
-    rich_help_panel="Use",
-    epilog=options.examples("blip-edge report runs/quickstart -o report.html"),
-)
-def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Folders that `quickstart` wrote.")
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes.")
-    ],
-    seed: options.UnusedSeed = 0,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write one page with the tables and plots of a run; it needs no network and no scripts."""
-    with Output(json=json, quiet=quiet) as out:
-        from blip_edge.benchmarks import report_run
-
-        page = report_run(runs, output, force=force)
-        out.result({"report": page, "bytes": page.stat().st_size}, str(page))

@@ -18,7 +18,9 @@ from PIL import Image
 from blip_edge import load
 from blip_edge.exporters.asked import pictures
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "node"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "node"
+CAPTIONER = Path("blip_edge", "benchmarks", "web", "captioner.mjs")
 Node = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -32,8 +34,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     for name in json.loads((EXAMPLE / "package.json").read_text())["dependencies"]:
         if not (packages / name).is_dir():
             pytest.skip(f"{name} is not installed; run: npm install --prefix examples/node")
-    folder = tmp_path_factory.mktemp("node")
-    shutil.copy(EXAMPLE / "caption.mjs", folder)
+    root = tmp_path_factory.mktemp("node")
+    folder = root / "examples" / "node"
+    for file in (folder / "caption.mjs", root / CAPTIONER):
+        file.parent.mkdir(parents=True)
+        shutil.copy(ROOT / file.relative_to(root), file)
     (folder / "node_modules").symlink_to(packages.resolve())
 
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,10 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("train", "distill", "distill/students", "quantize", "exporters", "benchmarks", "data")
+FOLDERS = (
+    *("train", "train/capfilt", "distill", "distill/students", "quantize", "exporters"),
+    *("benchmarks", "data"),
+)
 
 pytest.importorskip("hatchling")
 pytestmark = pytest.mark.slow

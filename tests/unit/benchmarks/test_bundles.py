@@ -1,18 +1,18 @@
 """The whole protocol with real processes and real engines, on the smallest graphs there are."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from blip_edge.artifact import read_json, write_json
+from blip_edge.artifact import read_json
 from blip_edge.benchmarks import BenchRecipe, bench
+from blip_edge.benchmarks.load_guard import BUSY, busy_seconds
 from blip_edge.benchmarks.stopwatch import TIMES
 from blip_edge.errors import ArtifactError
-from tests.unit.runtime import toy
-from tests.unit.runtime.toy_onnx import write_onnx
+from tests.unit.benchmarks.test_load_guard import neighbour
+from tests.unit.benchmarks.toy_bundle import write_toy
 
 RECIPE = BenchRecipe(runs=6, warmup=2, seconds=0.0, burst=2, loads=2)
 # Times are rounded to a tenth of a microsecond before they are added.
@@ -21,22 +21,7 @@ ROUNDED_MS = 1e-3
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    folder = tmp_path / "toy"
-    folder.mkdir()
-    write_onnx(folder)
-    toy.write_bundle(folder, "onnx", {"vision": "vision.onnx", "decoder": "decoder.onnx"})
-    manifest = read_json(folder / "manifest.json")
-    for graph in manifest["graphs"].values():
-        graph["bytes"] = (folder / graph["file"]).stat().st_size
-    write_json(folder / "manifest.json", manifest)
-    golden = folder / "golden"
-    golden.mkdir()
-    rows: list[dict[str, Any]] = []
-    for name, colour in (("a.png", "red"), ("b.png", "blue")):
-        Image.new("RGB", (20, 12), colour).save(golden / name)
-        rows.append({"images": [name]})
-    write_json(golden / "golden.json", rows)
-    return folder
+    return write_toy(tmp_path / "toy")
 
 
 def test_a_bundle_is_timed_in_its_own_process(bundle: Path) -> None:
@@ -55,6 +40,15 @@ def test_a_bundle_is_timed_in_its_own_process(bundle: Path) -> None:
     assert record["device"]["peaks"]["gemm_gflops"] > 0
     [row] = read_json(bundle / "manifest.json")["latency"]
     assert row["p50_ms"] == record["p50_ms"]
+
+
+@pytest.mark.skipif(busy_seconds() is None, reason="this system does not tell")
+def test_a_load_generator_beside_it_makes_a_record_noisy(bundle: Path) -> None:
+    with neighbour():
+        [record] = bench([bundle], recipe=replace(RECIPE, seconds=0.5, loads=1), threads=1)
+    assert record["noisy"]
+    assert record["others"] is not None and record["others"] > BUSY
+    assert any(note.startswith("noisy: others had") for note in record["notes"])
 
 
 def test_a_tampered_bundle_is_refused_by_its_process(bundle: Path) -> None:

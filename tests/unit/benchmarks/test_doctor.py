@@ -10,8 +10,8 @@ import pytest
 
 from blip_edge.benchmarks.doctor import Check, Doctor, doctor
 
-# The package gives the function under the module's name.
-ROOM = sys.modules["blip_edge.benchmarks.doctor"]
+# The module gives the function under its own name.
+ROOM = sys.modules["blip_edge.benchmarks.declared"]
 
 PYPROJECT = """
 [project]
@@ -90,3 +90,30 @@ def test_core_ml_is_only_simulated_elsewhere() -> None:
     check = found(doctor(measure=False), "run", "coreml")
     assert not check.ok
     assert "simulated" in check.detail
+
+
+def test_every_device_can_be_used_or_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def devices() -> dict[str, Check]:
+        return {c.name: c for c in doctor(measure=False).checks if c.group == "device"}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    poor = devices()
+    assert list(poor) == ["local", "ssh", "browser", "adb", "coreml"]
+    assert poor["local"].ok
+    assert not any(poor[name].ok or poor[name].required for name in ("ssh", "browser", "adb"))
+    assert all("apt-get install" in poor[name].fix for name in ("ssh", "browser", "adb"))
+    for name in ("ssh", "adb", "npm", "chromium"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    rich = devices()
+    assert all(rich[name].ok for name in ("local", "ssh", "browser", "adb"))
+    assert "browser:chromium" in rich["browser"].detail
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
+def test_core_ml_devices_take_a_mac() -> None:
+    check = found(doctor(measure=False), "device", "coreml")
+    assert (check.ok, check.detail, check.fix) == (False, "needs a Mac", "")

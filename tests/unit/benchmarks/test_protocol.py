@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import blip_edge.benchmarks.measuring as measuring
 import blip_edge.benchmarks.protocol as room
 from blip_edge.artifact import read_json, write_json
 from blip_edge.benchmarks import BenchRecipe, Record, bench, save
-from blip_edge.benchmarks.machine import Machine
+from blip_edge.benchmarks.job import Sample
+from blip_edge.benchmarks.machine import Machine, Peaks
 from blip_edge.benchmarks.protocol import Turn, take_turns
-from blip_edge.benchmarks.workers import Sample
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.recipe import load
 
@@ -77,6 +78,13 @@ class FakeWorker:
 
     def kill(self) -> None:
         self.killed += 1
+
+
+class Quiet:
+    """A load guard on a machine of our own."""
+
+    def others(self) -> float | None:
+        return 0.02
 
 
 def make_turns(names: str) -> tuple[list[Turn], list[tuple[str, tuple[str, ...]]]]:
@@ -170,13 +178,14 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
         load_average=0.0,
     )  # fmt: skip
     monkeypatch.setattr(room, "WorkerProcess", start)
+    monkeypatch.setattr(room, "LoadGuard", Quiet)
     monkeypatch.setattr(room, "machine", lambda measure: quiet)
     return opened
 
 
 def test_a_record_says_everything(bundle: Path, workers: list[FakeWorker]) -> None:
     [record] = bench([bundle], recipe=quick(loads=2), threads=2)
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert (record["name"], record["target"], record["precision"]) == ("small", "onnx", "int8")
     assert record["bytes"] == 1000
     assert record["load_ms"] == [5.0, 5.0]
@@ -190,6 +199,10 @@ def test_a_record_says_everything(bundle: Path, workers: list[FakeWorker]) -> No
     assert record["settings"]["image_files"] == ["a.png"]
     assert record["settings"]["decode"]["num_beams"] == 3
     assert record["notes"] == []
+    assert (record["where"], record["complete"]) == ("local", True)
+    assert (record["noisy"], record["throttled"]) == (False, False)
+    assert record["compared"] is None
+    assert record["p50_by_minute_ms"] == []
     assert [worker.stopped for worker in workers] == [1, 1]
     assert workers[-1].killed
 
@@ -213,6 +226,57 @@ def test_another_graph_is_another_bundle(tmp_path: Path, workers: list[FakeWorke
     records = bench([one, two], recipe=quick(loads=1))
     assert records[0]["sha256"] != records[1]["sha256"]
     assert records[0]["settings"]["interleaved_with"] == ["one", "two"]
+
+
+def test_a_hot_machine_is_told_by_its_matrix_products(
+    bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cool = Machine(
+        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3",
+        peaks=Peaks(gemm_gflops=120.0, copy_gb_per_s=10.0),
+    )  # fmt: skip
+    monkeypatch.setattr(room, "machine", lambda measure: cool)
+    monkeypatch.setattr(room, "gemm_gflops", lambda: 100.0)
+    [record] = bench([bundle], recipe=quick(loads=1))
+    assert record["gemm_slowdown"] == 1.2
+    assert record["throttled"]
+    assert any("matrix products were 20% slower" in note for note in record["notes"])
+
+
+def test_a_long_measurement_is_told_by_the_minute(
+    bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 20)
+    monkeypatch.setattr(room, "monotonic", lambda: float(next(clock)))
+    times = itertools.count(1)
+    monkeypatch.setattr(
+        FakeWorker,
+        "run",
+        lambda self, images: [
+            {"total_ms": float(next(times)), "cpu_ms": 1.0, "tokens": 1} for _ in images
+        ],
+    )
+    [record] = bench([bundle], recipe=quick(runs=5, loads=1, warmup=0, burst=1))
+    assert record["samples"]["at_s"] == [20, 40, 60, 80, 100]
+    assert record["p50_by_minute_ms"] == [2.5, 5.0]  # the first caption was not a warm one
+
+
+def test_rivals_are_compared_with_an_interval(tmp_path: Path, workers: list[FakeWorker]) -> None:
+    one, two = make_bundle(tmp_path / "one"), make_bundle(tmp_path / "two")
+    first, second = bench([one, two], recipe=quick(loads=1), compare=True)
+    assert first["compared"] is None
+    assert second["compared"] == {"with": "one", "ratio": 1.0, "low": 1.0, "high": 1.0}
+    with pytest.raises(UsageError, match="at least two"):
+        bench([one], recipe=quick(), compare=True)
+
+
+def test_it_rests_before_it_starts(
+    bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(room, "sleep", slept.append)
+    bench([bundle], recipe=quick(loads=1, cooldown=300.0))
+    assert slept == [300.0]
 
 
 def test_what_is_only_simulated_has_no_latency(
@@ -239,13 +303,12 @@ def test_a_busy_machine_and_a_tiring_one_are_noted(
             {"total_ms": float(next(slower)), "cpu_ms": 1.0, "tokens": 1} for _ in images
         ],
     )
-    busy = Machine(
-        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3", load_average=1.5
-    )
-    monkeypatch.setattr(room, "machine", lambda measure: busy)
+    monkeypatch.setattr(Quiet, "others", lambda self: 0.4)
     [record] = bench([bundle], recipe=quick(runs=16, loads=1))
+    assert record["throttled"] and record["noisy"]
+    assert record["others"] == 0.4
     assert any("slower" in note for note in record["notes"])
-    assert any("load average" in note for note in record["notes"])
+    assert any("noisy: others had 40%" in note for note in record["notes"])
     assert "vision_ms" not in record["stats"]
     assert record["tokens_per_s"] is None
 
@@ -281,7 +344,7 @@ def test_a_bundle_that_cannot_be_written_is_still_timed(
     def refuse(folder: Path, record: Record) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(room, "note_latency", refuse)
+    monkeypatch.setattr(measuring, "note_latency", refuse)
     [record] = bench([bundle], recipe=quick(loads=1))
     assert record["p50_ms"] == 1.0
     assert record["notes"] == ["not noted in the bundle: Read-only file system"]
@@ -312,7 +375,7 @@ def test_missing_pictures_and_bundles_are_named(
         bench([bundle], recipe=quick())
 
 
-@pytest.mark.parametrize("name", ["quick", "normal"])
+@pytest.mark.parametrize("name", ["quick", "normal", "submission", "sustained"])
 def test_the_recipes_load(name: str) -> None:
     assert load(BenchRecipe, "benchmarks", name).runs > 0
 

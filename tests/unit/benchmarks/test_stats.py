@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_edge.benchmarks.stats import drift, ratio, summarise
+from blip_edge.benchmarks.stats import drift, interleaved_ratio, ratio, summarise
 
 EXACT = 1e-9  # both sides do the same few float64 operations, in another order
 
@@ -63,3 +64,20 @@ def test_equal_rows_are_not_told_apart() -> None:
     same = [10.0, 11.0, 12.0, 13.0] * 10
     found = ratio(same, same)
     assert found.low <= 1.0 <= found.high
+
+
+def test_rounds_that_were_disturbed_together_leave_the_ratio_alone() -> None:
+    """A neighbour doubles every other round for both: taken in pairs, that is no doubt."""
+    noise = np.repeat(np.tile([1.0, 2.0], 8), 4)
+    first, second = list(10 * noise), list(12 * noise)
+    paired = interleaved_ratio(first, second, block=4)
+    assert paired.ratio == pytest.approx(1.2)
+    apart = ratio(first, second)
+    assert apart.high - apart.low > paired.high - paired.low == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_partner_that_was_cut_short_is_compared_as_far_as_it_got() -> None:
+    found = interleaved_ratio([1.0, 1.0, 9.0], [2.0, 2.0], block=2)
+    assert (found.low, found.ratio, found.high) == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="both sides"):
+        interleaved_ratio([], [1.0], block=2)

@@ -1,0 +1,86 @@
+"""Whether bundles have grown slower than in a former record: what keeps a regression from landing.
+
+gate(records, Path("benchmarks/results/latency.json"), slower=1.05)
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blip_edge.artifact import read_json
+from blip_edge.benchmarks.records import SCHEMA_VERSION, Record
+from blip_edge.errors import ArtifactError, ToleranceError, UsageError
+
+__all__ = ["former", "gate", "key", "read_records"]
+
+# What makes two rows rows of one thing: a re-exported bundle has another digest and the same name.
+_KEY = ("name", "target", "precision", "where")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records that `bench -o` wrote, of this schema's version or of the one before.
+
+    Raises:
+        ArtifactError: the file is missing, or holds something else.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ArtifactError(f"{path} holds no records; give a file that `bench -o` wrote")
+    for row in rows:
+        version = row.get("schema_version")
+        if version not in range(1, SCHEMA_VERSION + 1):
+            raise ArtifactError(
+                f"{path} has schema_version {version!r}, this version reads 1 to {SCHEMA_VERSION}"
+            )
+    return [{"where": "local", **row} for row in rows]
+
+
+def key(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes two records records of one bundle on one device."""
+    return tuple(str(record.get(name)) for name in _KEY)
+
+
+def former(
+    record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The last of `rows` with a time for the same bundle on the same device."""
+    same = [row for row in rows if key(row) == key(record) and row.get("p50_ms")]
+    return same[-1] if same else None
+
+
+def gate(records: Sequence[Record], path: Path, *, slower: float) -> list[str]:
+    """Compare medians with those in `path`; what a reader should know of the comparison.
+
+    Args:
+        records: what was measured now.
+        path: records of before.
+        slower: the largest factor that passes, above 0.
+
+    Raises:
+        ArtifactError: `path` holds no records.
+        UsageError: it has no time of one of the bundles on this device, or `slower` is not above 0.
+        ToleranceError: a bundle is slower than that, or was not measured to the end.
+    """
+    if not slower > 0:
+        raise UsageError(f"--slower must be above 0, got {slower}")
+    rows = read_records(path)
+    worse, notes = [], []
+    for record in records:
+        before = former(record, rows)
+        if before is None:
+            raise UsageError(f"{path} has no time of {record['name']} on {record['where']}")
+        if not record["complete"] or record["p50_ms"] is None:
+            worse.append(f"{record['name']} was not measured to the end")
+            continue
+        if (cpu := before.get("device", {}).get("cpu")) != record["device"].get("cpu"):
+            notes.append(f"{record['name']} was timed on another processor before: {cpu}")
+        factor = record["p50_ms"] / before["p50_ms"]
+        if factor > slower:
+            loud = ", and others kept the machine busy" if record["noisy"] else ""
+            worse.append(
+                f"{record['name']} takes {record['p50_ms']:.1f} ms, {factor:.2f} times the "
+                f"{before['p50_ms']:.1f} ms of {path}{loud}"
+            )
+    if worse:
+        raise ToleranceError("; ".join(worse))
+    return notes

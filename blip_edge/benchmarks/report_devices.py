@@ -1,0 +1,194 @@
+"""The report's sections on speed by device: a row per bundle and device, its stages, and what has
+become worse than in a former record.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blip_edge.artifact import read_json
+from blip_edge.benchmarks import wording
+from blip_edge.benchmarks.gate import former, read_records
+from blip_edge.benchmarks.rows import SLOWER
+from blip_edge.errors import ArtifactError
+
+__all__ = ["device_rows", "fastest", "former_run", "records_of", "regressions"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+_RECORDS = "bench.json"
+_SUMMARY = "summary.json"
+_STAGES = ("preprocess", "vision", "decode")
+# column heading, how it is found and written, what it means
+_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
+    ("Beams", lambda row: _beams(row), "of the search; 1 is greedy, which a browser always is"),
+    ("p50 ms", lambda row: wording.number(row.get("p50_ms")), "median of a warm caption"),
+    ("p90 ms", lambda row: wording.number(row.get("p90_ms")), "nine of ten captions are faster"),
+    ("First ms", lambda row: wording.number(_least(row, "first_ms")), "the first caption"),
+    ("Load ms", lambda row: wording.number(_least(row, "load_ms")), "opening the bundle"),
+    ("Tokens/s", lambda row: wording.number(row.get("tokens_per_s")), "while decoding"),
+    ("Peak MB", lambda row: wording.megabytes(row.get("peak_memory_bytes")), "resident memory"),
+    ("MB", lambda row: wording.megabytes(row.get("bytes")), "graphs on disk"),
+)
+# what is compared, the key, how it is written, which factor of now to before is worse
+_COMPARED: tuple[tuple[str, str, Callable[[Any], str], Callable[[float], bool]], ...] = (
+    ("p50 ms", "p50_ms", wording.number, lambda factor: factor > SLOWER),
+    ("MB", "bytes", wording.megabytes, lambda factor: factor > 1.01),
+    ("CIDEr", "CIDEr", wording.score, lambda factor: factor < 0.99),
+)
+
+
+def records_of(run: Path) -> list[dict[str, Any]]:
+    """The records of a run folder, none if it has none, or those in a records file.
+
+    Raises:
+        ArtifactError: the file is missing, or holds something else.
+    """
+    if not run.is_dir():
+        return read_records(run)
+    return read_records(run / _RECORDS) if (run / _RECORDS).is_file() else []
+
+
+def former_run(against: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records and summary (empty if there is none) of what a run is held against.
+
+    Raises:
+        ArtifactError: it is neither a run folder nor a records file.
+    """
+    against = Path(against)
+    if not against.exists():
+        raise ArtifactError(f"{against} is missing")
+    summary = read_json(against / _SUMMARY) if (against / _SUMMARY).is_file() else {}
+    records = records_of(against)
+    if not records and not summary:
+        raise ArtifactError(f"{against} is neither a run nor a file that `bench -o` wrote")
+    if not isinstance(summary, dict):
+        raise ArtifactError(f"{against / _SUMMARY} is not the summary of a run")
+    return records, summary
+
+
+def device_rows(records: Rows) -> dict[str, Any]:
+    """What the template shows of the records: a table, bars of stages, and single graphs."""
+    longest = max((sum(_stages(row).values()) for row in records), default=0.0) or 1.0
+    return {
+        "columns": [{"name": name, "hint": hint} for name, _, hint in _COLUMNS],
+        "rows": [
+            {
+                "bundle": _bundle(row),
+                "device": _device(row),
+                "cells": [write(row) for _, write, _ in _COLUMNS],
+                "marks": _marks(row),
+            }
+            for row in records
+        ],
+        "bars": [_bar(row, longest) for row in records if _stages(row)],
+        "graphs": [line for row in records for line in _graphs(row)],
+        "notes": [f"{_bundle(row)}: {note}" for row in records for note in row.get("notes", [])],
+    }
+
+
+def fastest(records: Rows) -> str:
+    """The quickest of records that belong to no run, in a sentence."""
+    timed = [record for record in records if record.get("p50_ms")]
+    if not timed:
+        return "No caption was timed as a whole."
+    best = min(timed, key=lambda record: float(record["p50_ms"]))
+    time = wording.number(best["p50_ms"])
+    return f"{best['name']} captions a picture in {time} ms on {best['where']}."
+
+
+def regressions(
+    records: Rows, summary: Mapping[str, Any], old_records: Rows, old: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """A line per bundle, device and measure that both have; `worse` where it is."""
+    lines = []
+    for row in records:
+        before = former(row, old_records)
+        if before is not None:
+            lines += _compared(f"{_bundle(row)} on {row.get('where', 'local')}", row, before)
+    old_bundles = old.get("bundles", {})
+    for key, row in summary.get("bundles", {}).items():
+        if key in old_bundles:
+            quality = {"CIDEr": row.get("CIDEr")}
+            lines += _compared(str(key), quality, {"CIDEr": old_bundles[key].get("CIDEr")})
+    return lines
+
+
+def _compared(
+    label: str, row: Mapping[str, Any], before: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    lines = []
+    for name, key, write, is_worse in _COMPARED:
+        now, then = row.get(key), before.get(key)
+        if now is None or not then:
+            continue
+        lines.append(
+            {
+                "label": label,
+                "what": name,
+                "before": write(then),
+                "now": write(now),
+                "factor": wording.number(now / then),
+                "worse": bool(is_worse(now / then)),
+            }
+        )
+    return lines
+
+
+def _bundle(row: Mapping[str, Any]) -> str:
+    return f"{row['name']} ({row['target']} {row['precision']})"
+
+
+def _device(row: Mapping[str, Any]) -> str:
+    cpu = row.get("device", {}).get("cpu")
+    where = str(row.get("where", "local"))
+    return f"{where} · {cpu}" if cpu else where
+
+
+def _beams(row: Mapping[str, Any]) -> str:
+    return wording.count(row.get("settings", {}).get("decode", {}).get("num_beams"))
+
+
+def _marks(row: Mapping[str, Any]) -> list[str]:
+    found = [name for name in ("noisy", "throttled") if row.get(name)]
+    return found if row.get("complete", True) else ["incomplete", *found]
+
+
+def _least(row: Mapping[str, Any], key: str) -> float | None:
+    """Of a few fresh processes the quickest: what disturbs only makes one slower."""
+    return min(row.get(key) or [], default=None)
+
+
+def _stages(row: Mapping[str, Any]) -> dict[str, float]:
+    """Median milliseconds of each stage, in the order of time; empty when they are not known."""
+    stats = row.get("stats", {})
+    keys = [f"{stage}_ms" for stage in _STAGES]
+    if not all(key in stats for key in keys):
+        return {}
+    return {stage: float(stats[key]["p50_ms"]) for stage, key in zip(_STAGES, keys, strict=True)}
+
+
+def _bar(row: Mapping[str, Any], longest: float) -> dict[str, Any]:
+    stages = _stages(row)
+    words = ", ".join(f"{name} {wording.number(ms)} ms" for name, ms in stages.items())
+    return {
+        "label": f"{_bundle(row)} on {row.get('where', 'local')}",
+        "words": words,
+        "parts": [
+            {"stage": name, "share": round(100 * ms / longest, 2)} for name, ms in stages.items()
+        ],
+    }
+
+
+def _graphs(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "label": f"{_bundle(row)}: {graph}",
+            "device": _device(row),
+            "units": str(unit),
+            "p50": wording.number(found.get("p50_ms")),
+            "operators": wording.plain(found.get("operators") or None),
+        }
+        for graph, units in (row.get("graphs") or {}).items()
+        for unit, found in units.items()
+    ]

@@ -1,0 +1,75 @@
+"""The page of a bootstrapped data set shows what was counted, and says what is not known."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from blip_edge.benchmarks.capfilt_page import capfilt_page, is_bootstrapped
+from blip_edge.errors import ArtifactError
+from tests.conftest import Run
+
+
+def _kind(texts: int, kept: int, **more: Any) -> dict[str, Any]:
+    share = {"distinct_captions": 0.75, "distinct_1": 0.5, "distinct_2": 0.6}
+    dropped = (texts - kept) / texts if texts else None
+    bins = [texts - kept, *[0] * 18, kept]
+    figures = {"texts": texts, "kept": kept, "noise_ratio": dropped, "histogram": bins}
+    return {**figures, "diversity": share, **more}
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    folder = tmp_path / "clean"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (9, 9), "red").save(folder / "images" / "a.png")
+    header = {"name": "web", "version": "1", "license": "CC0-1.0"}
+    (folder / "dataset.json").write_text(json.dumps(header))
+    truth = {"known": 40, "right": 0.6, "right_of_kept": 0.9, "kept_of_right": 0.8, "roc_auc": 0.97}
+    row = {"image": "a.png", "caption": "<b>red</b>", "source": "web", "itm": 0.25}
+    found = {
+        "pictures": 40,
+        "skipped": 0,
+        "without_text": 3,
+        "web": _kind(40, 30, truth=truth),
+        "synthetic": _kind(20, 18),
+        "disliked": [{"word": "click", "texts": 9, "dropped": 0.875}],
+        "examples": {"kept": [], "dropped": [row, {**row, "image": "in-a-tar"}]},
+        "recipe": {"threshold": 0.5},
+    }
+    (folder / "capfilt.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_the_page_shows_what_was_counted(clean: Path, tmp_path: Path) -> None:
+    assert is_bootstrapped(clean)
+    said = capfilt_page(clean, tmp_path / "page.html").read_text()
+    words = " ".join(re.sub(r"<[^>]+>", " ", said.split("<body>")[1]).split())
+    assert "40 pictures: of 40 texts of the web 30 stay (25.0 % dropped)" in words
+    assert "3 pictures are left without a text" in words
+    assert "10.0 % of those that stay are wrong, and 20.0 % of the right ones are lost" in words
+    assert "Texts that the captioner wrote: nobody knows how many" in words
+    assert "click (87.5 %)" in words
+    assert "25.0 % of the new texts say word for word" in words
+    assert "&lt;b&gt;red&lt;/b&gt;" in said  # a text is no markup
+    assert said.count("data:image/png;base64,") == 1  # the other picture is in a tar
+    assert "http" not in said
+    assert said.count('class="stays"') == 20  # the upper half of both
+
+
+def test_report_takes_it_alone(clean: Path, tmp_path: Path, run: Run) -> None:
+    page = tmp_path / "page.html"
+    assert run("report", clean, "-o", page)[0] == 0
+    code, _, err = run("report", clean, clean, "-o", tmp_path / "other.html")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "give it alone" in err
+
+
+def test_figures_of_another_kind_are_refused(clean: Path, tmp_path: Path) -> None:
+    (clean / "capfilt.json").write_text('{"web": 3}')
+    with pytest.raises(ArtifactError, match=r"capfilt\.json: not what capfilt writes"):
+        capfilt_page(clean, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
