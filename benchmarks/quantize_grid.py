@@ -1,0 +1,215 @@
+"""8 bits in every form, on every engine: what it costs in quality, megabytes and milliseconds.
+
+    python benchmarks/quantize_grid.py -o runs/standard --minutes 60   # goes on where it stopped
+    python benchmarks/quantize_grid.py -o runs/standard --minutes 60   # goes on where it stopped
+
+The run folder is that of standard_bench.py and student_grid.py: their models, trained on the
+standard drawn world. The metric is of the test split, the latency of one interleaved run. What was
+not run is told as such. The record is quantize/standard.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantize_table import PAGE, with_table
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "quantize" / "standard.json"
+METRICS = {"caption": "truth", "retrieval": "r_mean", "vqa": "vqa_accuracy"}
+TARGETS = ("onnx", "openvino", "coreml")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A line of the table: how a model is rounded."""
+
+    name: str
+    what: str
+    flags: tuple[str, ...] | None
+    """Of `quantize`; None leaves the model in float."""
+    targets: tuple[str, ...] = TARGETS
+
+
+def _sets(*pairs: str) -> tuple[str, ...]:
+    return tuple(word for pair in pairs for word in ("--set", pair))
+
+
+FORMS = (
+    Form("float", "float32", None),
+    Form("static", "static", _sets("mode=static")),
+    Form("smooth", "static, smoothed", _sets("mode=static", "smooth=search")),
+    Form("dynamic", "dynamic", _sets("mode=dynamic"), ("onnx", "openvino")),
+    Form("weights-8", "weights only, 8 bits", _sets("mode=weight-only")),
+    Form(
+        "mixed-4",
+        "static, the decoder's weights in 4 bits",
+        _sets("mode=static", "decoder_mode=weight-only", "weight_bits=4"),
+        ("onnx", "openvino"),
+    ),
+    Form("qat", "static, trained for it", _sets("mode=qat", "steps=150", "lr=1e-4", "batch=32")),
+)
+MODELS = {
+    "caption": "caption",
+    "student": "students/caption-25-0",
+    "retrieval": "retrieval",
+    "vqa": "vqa",
+}
+"""Row names to models of the run folder."""
+ITEMS = {"coreml": 100}
+"""Core ML is evaluated operator by operator here, which takes long."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model in one form on one engine."""
+
+    model: str
+    form: Form
+    target: str
+
+    @property
+    def task(self) -> str:
+        """What is measured of it."""
+        return "caption" if self.model == "student" else self.model
+
+    @property
+    def name(self) -> str:
+        """Of its bundle and files."""
+        return f"{self.model}-{self.form.name}-{self.target}"
+
+
+def cells() -> Iterator[Cell]:
+    """All, in the order in which they are run: the engines of this machine before the simulated."""
+    for targets in (TARGETS[:2], TARGETS[2:]):
+        for model in MODELS:
+            for form in FORMS:
+                for target in targets:
+                    if target in form.targets:
+                        yield Cell(model, form, target)
+
+
+def run(folder: Path, minutes: float) -> None:
+    """Make and measure what is not there yet, until the time is up."""
+    (folder / "int8").mkdir(exist_ok=True)
+    end = time.monotonic() + 60 * minutes
+    for cell in cells():
+        if time.monotonic() > end:
+            break
+        if not _found(folder, cell).exists() and not _refused(folder, cell).exists():
+            _measure(folder, cell)
+
+
+def _measure(folder: Path, cell: Cell) -> None:
+    """Quantize and export what is missing, and measure; what is refused is noted."""
+    try:
+        model = _quantized(folder, cell)
+        bundle = f"int8/{cell.name}"
+        if not (folder / bundle).exists():
+            precision = "fp32" if cell.form.flags is None else "int8"
+            words = ["export", model, "--target", cell.target, "--precision", precision]
+            _blip_edge(folder, [*words, "-o", bundle])
+        words = ["eval", bundle, "--task", cell.task, "--data", "data", "--ci", "--json"]
+        words += ["--limit", str(ITEMS[cell.target])] if cell.target in ITEMS else []
+        found = _blip_edge(folder, [*words, "--threads", "1"])
+        _found(folder, cell).write_text(found, encoding="utf-8")
+    except subprocess.CalledProcessError as error:
+        _refused(folder, cell).write_text(f"exit code {error.returncode}\n", encoding="utf-8")
+
+
+def _quantized(folder: Path, cell: Cell) -> str:
+    """The model in the form of the cell, one for all engines."""
+    model = MODELS[cell.model]
+    if cell.form.flags is None:
+        return model
+    output = f"int8/{cell.model}-{cell.form.name}"
+    if not (folder / output).exists():
+        words = ["quantize", model, "--data", "data", *cell.form.flags]
+        _blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", output])
+    return output
+
+
+def time_captioners(folder: Path) -> None:
+    """All captioners that this machine runs, in turns."""
+    bundles = [
+        f"int8/{cell.name}"
+        for cell in cells()
+        if cell.task == "caption" and cell.target != "coreml" and _found(folder, cell).exists()
+    ]
+    words = ["bench", *bundles, "--data", "data", "--threads", "1", "--mode", "normal", "--json"]
+    (folder / "int8" / "latency.json").write_text(_blip_edge(folder, words), encoding="utf-8")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What is there of the grid."""
+    found: dict[str, Any] = {}
+    for cell in cells():
+        if _refused(folder, cell).exists():
+            found[cell.name] = {"refused": _refused(folder, cell).read_text().strip()}
+        if not _found(folder, cell).exists():
+            continue
+        said, metric = _read(_found(folder, cell)), METRICS[cell.task]
+        graphs = _read(folder / "int8" / cell.name / "manifest.json")["graphs"]
+        found[cell.name] = {
+            "metric": round(said["metrics"][metric], 4),
+            "interval": [round(bound, 4) for bound in said["intervals"][metric]],
+            "items": said["items"],
+            "bytes": sum(graph["bytes"] for graph in graphs.values()),
+        }
+    latency = folder / "int8" / "latency.json"
+    rows = _read(latency) if latency.exists() else []
+    return {
+        "metrics": METRICS,
+        "cells": found,
+        "latency_ms": {row["name"]: round(row["p50_ms"], 3) for row in rows},
+    }
+
+
+def _found(folder: Path, cell: Cell) -> Path:
+    return folder / "int8" / f"{cell.name}.json"
+
+
+def _refused(folder: Path, cell: Cell) -> Path:
+    return folder / "int8" / f"{cell.name}.refused"
+
+
+def _blip_edge(folder: Path, words: list[str]) -> str:
+    print("$ blip-edge", *words, file=sys.stderr, flush=True)
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Run, record and write the table; or the last alone."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
+    parser.add_argument("--latency", action="store_true", help="also time the captioners")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    given = parser.parse_args()
+    if given.table == (given.output is not None):
+        parser.error("give either -o or --table")
+    if given.output is not None:
+        run(given.output, given.minutes)
+        if given.latency:
+            time_captioners(given.output)
+        kept = json.dumps(record(given.output), indent=1)
+        RECORD.write_text(f"{kept}\n", encoding="utf-8")
+    page = with_table(
+        PAGE.read_text(encoding="utf-8"), _read(RECORD), FORMS, tuple(MODELS), TARGETS
+    )
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The tables of what 8 bits cost, from their record: one for each model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAGE", "table", "with_table"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "quantize" / "README.md"
+BEGIN = "<!-- forms: written by benchmarks/quantize_grid.py -->\n"
+END = "<!-- /forms -->\n"
+NOT_RUN = "not run"
+ENGINES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "coreml": "Core ML, simulated"}
+WHAT = {
+    "caption": "The captioner",
+    "student": "A student of a quarter of its parameters",
+    "retrieval": "The matcher",
+    "vqa": "The answering model",
+}
+MOST_LOST, LARGEST = 0.005, 0.30
+SHIPPED = "static"
+
+
+def table(
+    kept: dict[str, Any], forms: Sequence[Any], models: Sequence[str], targets: Sequence[str]
+) -> str:
+    """All models, in Markdown, and what became of the goals."""
+    lines: list[str] = []
+    for model in models:
+        metric = kept["metrics"]["caption" if model == "student" else model]
+        lines += [
+            f"**{WHAT[model]}**, {metric}, % (95 %); MB of graphs; ms a picture where it was timed",
+            "",
+            f"| | {' | '.join(ENGINES[target] for target in targets)} |",
+            "|---|" + "---|" * len(targets),
+        ]
+        for form in forms:
+            cells = [_cell(kept, model, form, target) for target in targets]
+            lines.append(f"| {form.what} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join([*lines, *_goals(kept, models, targets)]) + "\n"
+
+
+def _cell(kept: dict[str, Any], model: str, form: Any, target: str) -> str:
+    if target not in form.targets:
+        return "not there"
+    name = f"{model}-{form.name}-{target}"
+    found = kept["cells"].get(name)
+    if found is None:
+        return NOT_RUN
+    if "refused" in found:
+        return f"refused ({found['refused']})"
+    scale = 100 if kept["metrics"].get("caption" if model == "student" else model) == "truth" else 1
+    low, high = (scale * bound for bound in found["interval"])
+    told = f"{scale * found['metric']:.1f} ({low:.1f} to {high:.1f}); {found['bytes'] / 1e6:.2f} MB"
+    ms = kept["latency_ms"].get(name)
+    return told if ms is None else f"{told}; {ms:.2f} ms"
+
+
+def _goals(kept: dict[str, Any], models: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """What the shipped form loses and weighs, against the same engine in float."""
+    lost, sizes = [], []
+    for target in targets:
+        for model in models:
+            before, after = (
+                kept["cells"].get(f"{model}-{form}-{target}") for form in ("float", SHIPPED)
+            )
+            if not before or not after or "metric" not in before or "metric" not in after:
+                continue
+            share = 1 - after["metric"] / before["metric"]
+            met = "" if share <= MOST_LOST else " (missed)"
+            lost.append(f"{model} on {ENGINES[target]} {share:.1%}{met}")
+            size = after["bytes"] / before["bytes"]
+            sizes.append(f"{size:.2f}{'' if size <= LARGEST else ' (missed)'}")
+    return [
+        f"- lost by {SHIPPED}, goal at most {MOST_LOST:.1%}: {', '.join(lost) or NOT_RUN}",
+        f"- graph files over float32, goal at most {LARGEST:.2f}: {', '.join(sizes) or NOT_RUN}",
+    ]
+
+
+def with_table(
+    page: str,
+    kept: dict[str, Any],
+    forms: Sequence[Any],
+    models: Sequence[str],
+    targets: Sequence[str],
+) -> str:
+    """`page` with the tables of a record between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table(kept, forms, models, targets)}{END}{after}"

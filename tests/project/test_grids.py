@@ -1,0 +1,31 @@
+"""Pages of the measuring programs say what their records hold."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _page(program: str) -> tuple[str, str]:
+    """The page of a program as it is, and as its record would write it."""
+    grid: Any = importlib.import_module(program)
+    page, kept = grid.PAGE.read_text(), json.loads(grid.RECORD.read_text())
+    rows = {
+        "capfilt_grid": lambda: (grid.ROWS, grid.SEEDS),
+        "quantize_grid": lambda: (grid.FORMS, tuple(grid.MODELS), grid.TARGETS),
+    }.get(program, tuple)()
+    return page, grid.with_table(page, kept, *rows)
+
+
+@pytest.mark.parametrize(
+    "program", ["capfilt_grid", "quantize_grid", "picturebook_students", "capfilt_throughput"]
+)
+def test_the_page_says_what_the_record_holds(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    page, written = _page(program)
+    assert page == written
+    assert "_grid.py -->\n<!-- /" not in page  # something stands between the marks
