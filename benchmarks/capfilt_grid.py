@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "capfilt.json"
 SEEDS = (0, 1, 2)
 STEPS = 2000
+READ = 32
+"""Candidates of a query that are read again, of the test split's 500."""
 METRICS = {"caption": ("truth", "CIDEr"), "retrieval": ("r_mean",)}
 
 
@@ -122,6 +124,7 @@ def _make(folder: Path, cell: Cell) -> None:
     for task in METRICS:
         if not (found := _found(folder, cell, task)).exists():
             words = ["eval", cell.name, "--task", task, "--data", "data", "--ci", "--json"]
+            words += ["--k", str(READ)] if task == "retrieval" else []
             found.write_text(_blip_edge(folder, words), encoding="utf-8")
 
 
