@@ -17,6 +17,7 @@ app = typer.Typer()
     rich_help_panel="Ship",
     epilog=options.examples(
         "blip-edge export runs/quickstart/int8 --target onnx -o bundle",
+        "blip-edge export runs/quickstart/int8 --target openvino --autotune -o bundle",
         "blip-edge export runs/quickstart/student --target coreml --precision fp16 -o phone",
     ),
 )
@@ -32,6 +33,14 @@ def export(
         typer.Option(
             "--precision",
             help="If not given: int8 for a quantized model, else fp32 (Core ML: fp16).",
+        ),
+    ] = None,
+    autotune: Annotated[
+        bool | None,
+        typer.Option(
+            "--autotune",
+            metavar="",
+            help="Measure the forms of 8 bits on this machine, and keep the fastest that is fit.",
         ),
     ] = None,
     data: Annotated[
@@ -61,7 +70,8 @@ def export(
         from blip_edge.exporters import ExportRecipe
         from blip_edge.exporters import export as run
 
-        how = load(ExportRecipe, "exporters", recipe, overrides(set_, precision=precision))
+        given = overrides(set_, precision=precision, autotune=autotune)
+        how = load(ExportRecipe, "exporters", recipe, given)
         run(
             model,
             output,

@@ -37,7 +37,34 @@ def _model(facts: Mapping[str, Any]) -> Rows:
     ]
     if facts.get("quantization"):
         rows.append(("quantized", "yes, layer by layer in quantization.json"))
+        rows += _outliers(facts["quantization"])
     return rows + _quality(facts.get("metrics"))
+
+
+def _outliers(quantization: Mapping[str, Any]) -> Rows:
+    """What was smoothed, and the layer whose input has most channels that are far out."""
+    rows = []
+    if (alphas := quantization.get("smoothing")) is not None:
+        count = sum(alpha is not None for alpha in alphas.values())
+        rows.append(("smoothed", f"{count} of {len(alphas)} places that allow it"))
+    table = quantization.get("outliers") or {}
+    outlying = {path: each for path, each in table.items() if each["far_out"]}
+    if table:
+        said = f"{len(outlying)} of {len(table)} layers have channels far out"
+        if alphas is not None:
+            left = sum(each["smoothed"]["far_out"] > 0 for each in table.values())
+            said += f" ({left} after smoothing)"
+        if outlying:
+            most = max(outlying, key=lambda path: outlying[path]["far_out"])
+            said += f", most of them {most}: {_far_out(outlying[most])}"
+        rows.append(("outliers", said))
+    return rows
+
+
+def _far_out(layer: Mapping[str, Any]) -> str:
+    before, after = layer["far_out"], layer.get("smoothed")
+    left = "" if after is None else f", {after['far_out']} after smoothing"
+    return f"{before} of {layer['channels']}{left}"
 
 
 def _tower(sizes: Mapping[str, Any], first: str, key: str) -> str:

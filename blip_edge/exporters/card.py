@@ -46,7 +46,7 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "",
             "## Graphs",
             "",
-            "| graph | file | bytes | products in 8 bits | in floating point |",
+            "| graph | file | bytes | products with integers | in floating point |",
             "|---|---|---|---|---|",
             *(_graph(graph, row) for graph, row in manifest["graphs"].items()),
             "",
@@ -71,6 +71,7 @@ def card(name: str, manifest: dict[str, Any]) -> str:
             "`blip-edge verify` repeats the measurement on a device from the files in `golden/`; "
             "`sha256sum -c SHA256SUMS` says whether any file was changed.",
             "",
+            *_tuned(manifest.get("tuned", [])),
             *_notes(manifest.get("notes", [])),
             "## Source",
             "",
@@ -131,6 +132,28 @@ def _parity(parity: dict[str, dict[str, dict[str, float]]]) -> list[str]:
         for graph, outputs in parity.items()
         for output, row in outputs.items()
     ]
+
+
+def _tuned(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        "## Chosen by measuring",
+        "",
+        "Milliseconds, in the middle, of all golden tasks on the machine that exported it.",
+        "",
+        "| form | ms | bytes | dB from the float model | |",
+        "|---|---|---|---|---|",
+        *map(_candidate, rows),
+        "",
+    ]
+
+
+def _candidate(row: dict[str, Any]) -> str:
+    taken = "" if row["p50_ms"] is None else f"{row['p50_ms']:g}"
+    verdict = "**this one**" if row["chosen"] else row["problem"]
+    near = f"{row['float_psnr_db']:.1f}"
+    return f"| {row['form']} | {taken} | {row['bytes']:,} | {near} | {verdict} |"
 
 
 def _notes(notes: list[str]) -> list[str]:

@@ -4,8 +4,9 @@ Shapes are fixed and masks finite, which is what the Neural Engine runs. Convers
 Core ML itself does not, so that the result is read back and evaluated by `runtime.mil` there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,24 +32,28 @@ def write_coreml(
     *,
     precision: Precision,
     recipe: ExportRecipe,
-    int8: Sequence[str] = (),
+    groups: Mapping[str, int | None] = MappingProxyType({}),
 ) -> None:
     """Write `graph`, whose sizes are all fixed, to the folder `path`.
 
     Args:
-        graph: its 8-bit layers already replaced by float ones with the same weights.
+        graph: its layers with integers already replaced by float ones with the same weights.
         path: ends in .mlpackage.
         precision: fp32 computes in single, fp16 and int8 in half precision.
         recipe: its `ios` and `palette_bits` count.
-        int8: paths in `graph` of the linear layers whose weights are stored in 8 bits.
+        groups: paths in `graph` of the layers whose weights are stored as integers: None in 8 bits,
+            a number in 4, as many inputs sharing a scale.
 
     Raises:
-        UsageError: a cache as state in single precision, which Core ML has not.
+        UsageError: a cache as state in single precision, or 4 bits for iOS 17, which Core ML has
+            not.
         MissingExtraError: coremltools is not installed, or scikit-learn for palettes.
     """
     states = graph.states if isinstance(graph, StatefulDecoderGraph) else {}
     if states and precision == "fp32":
         raise UsageError("ios 18 keeps the decoder's cache in half precision; export in fp16")
+    if recipe.ios < 18 and any(groups.values()):
+        raise UsageError("Core ML has weights of 4 bits in groups from ios 18 on: --set ios=18")
     with converting() as tools:
         with torch.inference_mode():
             traced = torch.jit.trace(graph.eval(), graph.examples(), check_trace=False)
@@ -64,8 +69,8 @@ def write_coreml(
             minimum_deployment_target=targets[recipe.ios],
             skip_model_load=True,
         )
-        if int8:
-            program = _in_8_bits(tools, program, int8)
+        if groups:
+            program = _in_integers(tools, program, groups)
         if recipe.palette_bits:
             program = _in_palettes(tools, program, recipe.palette_bits)
         _say(program, graph)
@@ -103,15 +108,22 @@ def _in_palettes(tools: Any, program: Any, bits: int) -> Any:
     return optimize.palettize_weights(program, optimize.OptimizationConfig(settings))
 
 
-def _in_8_bits(tools: Any, program: Any, layers: Sequence[str]) -> Any:
-    """Store the weights of `layers` as int8, symmetric per output channel, as `quantize` chose."""
+def _in_integers(tools: Any, program: Any, groups: Mapping[str, int | None]) -> Any:
+    """Store weights as int8, symmetric per output channel, or int4, per group, as `quantize` did.
+
+    The scales that coremltools finds are those that the weights were rounded with.
+    """
     optimize = tools.optimize.coreml
     operations = program._mil_program.functions["main"].operations
     names = [str(operation.name) for operation in operations if operation.op_type == "const"]
-    settings = optimize.OpLinearQuantizerConfig(
-        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
-    )
-    chosen = {_weight_name(layer, names): settings for layer in layers}
+
+    def settings(group: int | None) -> Any:
+        how: dict[str, Any] = {"dtype": "int8", "granularity": "per_channel"}
+        if group is not None:
+            how = {"dtype": "int4", "granularity": "per_block", "block_size": [1, group]}
+        return optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0, **how)
+
+    chosen = {_weight_name(layer, names): settings(group) for layer, group in groups.items()}
     config = optimize.OptimizationConfig(op_name_configs=chosen)
     return optimize.linear_quantize_weights(program, config)
 

@@ -1,10 +1,11 @@
-"""Core ML: every size fixed, weights in 8 bits where `quantize` said so."""
+"""Core ML: every size fixed, weights as integers where `quantize` said so."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from blip_edge.errors import UsageError
 from blip_edge.exporters.coreml import write_coreml
@@ -24,7 +25,8 @@ from blip_edge.exporters.graphs import (
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.bert import WordProduct
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import HEAD, QuantizedLinear, QuantizedWords
+from blip_edge.models.quantized import HEAD, Form, QuantizedLayer, QuantizedWords
+from blip_edge.models.quantized_layers import dequantize
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -35,7 +37,9 @@ __all__ = ["CoreMLTarget"]
 _TEXT, _SENTENCE, _ANSWER = 35, 64, 16
 _ROWS = 8  # texts at once
 
-_WEIGHT_ONLY = "Core ML: int8 is that of the weights; products are computed in half precision."
+_WEIGHT_ONLY = (
+    "Core ML: integers are the weights alone, of any mode; products are computed in half precision."
+)
 
 
 class CoreMLTarget:
@@ -43,20 +47,21 @@ class CoreMLTarget:
 
     ending: ClassVar[str] = "mlpackage"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp16", "fp32", "int8")
+    forms: ClassVar[tuple[Form, ...]] = ()
     packages: ClassVar[Mapping[str, str]] = {"torch": "train", "coremltools": "coreml"}
 
     def reference(self, loaded: Model) -> Model:
-        """Its 8-bit layers compute in float, with the weights that the integers stand for."""
+        """Its layers with integers compute in float, with the weights that those stand for."""
         blip = loaded.blip
         for path, module in list(blip.named_modules()):
             if isinstance(module, QuantizedWords):
                 # The head reads its table again, so that the file holds it once.
-                blip.set_submodule(path, _Int8Words(module))
+                blip.set_submodule(path, _RoundedWords(module))
                 bias = nn.Parameter(blip.get_submodule(HEAD).get_buffer("bias"))
                 blip.decoder.cls.predictions.bias = bias
                 blip.set_submodule(HEAD, WordProduct())
-            elif isinstance(module, QuantizedLinear) and path != HEAD:
-                blip.set_submodule(path, _Int8Weights(module))
+            elif isinstance(module, QuantizedLayer) and path != HEAD:
+                blip.set_submodule(path, _RoundedWeights(module))
         return loaded
 
     def tasks(self, reference: Model) -> tuple[Task, ...]:
@@ -82,14 +87,14 @@ class CoreMLTarget:
         return graphs
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
-        int8 = [
-            layer
+        groups = {
+            layer: module.group
             for layer, module in graph.named_modules()
-            if isinstance(module, _Int8Weights | _Int8Words) and graph.runs(layer)
-        ]
-        write_coreml(graph, path, precision=precision, recipe=recipe, int8=int8)
+            if isinstance(module, _RoundedWeights | _RoundedWords) and graph.runs(layer)
+        }
+        write_coreml(graph, path, precision=precision, recipe=recipe, groups=groups)
 
-    def notes(self, precision: Precision) -> list[str]:
+    def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
         return [_WEIGHT_ONLY] if precision == "int8" else []
 
 
@@ -121,20 +126,27 @@ def _positions(reference: Model) -> int:
     return reference.config.text_config.max_position_embeddings
 
 
-class _Int8Weights(nn.Linear):
-    """A layer in float whose weights are those that 8-bit integers stand for."""
+class _RoundedWeights(nn.Linear):
+    """A layer in float whose weights are those that integers stand for."""
 
-    def __init__(self, layer: QuantizedLinear) -> None:
+    def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__(layer.in_features, layer.out_features)
         self.weight.data.copy_(layer.dequantize_weight())
         self.bias.data.copy_(layer.bias)
+        self.group = _group(layer.weight)
         self.eval()
 
 
-class _Int8Words(nn.Embedding):
+class _RoundedWords(nn.Embedding):
     """The same of a word table."""
 
     def __init__(self, words: QuantizedWords) -> None:
-        table = words.weight.float() * words.weight_scale[:, None]
+        table = dequantize(words.weight, words.weight_scale)
         super().__init__(table.shape[0], table.shape[1], _weight=table)
+        self.group = _group(words.weight)
         self.eval()
+
+
+def _group(weight: Tensor) -> int | None:
+    """Inputs that share a scale, of packed weights."""
+    return 2 * weight.shape[-1] if weight.dtype == torch.uint8 else None

@@ -1,6 +1,6 @@
 """The targets whose graphs leave sizes free: ONNX Runtime and OpenVINO."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,13 +8,20 @@ from blip_edge.exporters.graphs import Graph, graphs_of
 from blip_edge.exporters.onnx import write_onnx
 from blip_edge.exporters.openvino import write_openvino
 from blip_edge.exporters.recipe import ExportRecipe, Precision
+from blip_edge.exporters.weights_only import without_dynamic
 from blip_edge.models.folder import Model
+from blip_edge.models.quantized import Form
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
 __all__ = ["OnnxTarget", "OpenVinoTarget"]
 
 _ONNX = {"torch": "train", "onnx": "onnx", "onnxscript": "onnx"}
+
+_NO_DYNAMIC = (
+    "OpenVINO: of dynamic layers the weights alone are integers in the file; its plugin rounds "
+    "their inputs by itself, group by group."
+)
 
 
 class _Dynamic:
@@ -29,7 +36,7 @@ class _Dynamic:
     def graphs(self, reference: Model, recipe: ExportRecipe) -> list[Graph]:
         return graphs_of(reference.blip)
 
-    def notes(self, precision: Precision) -> list[str]:
+    def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
         return []
 
 
@@ -38,6 +45,7 @@ class OnnxTarget(_Dynamic):
 
     ending: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    forms: ClassVar[tuple[Form, ...]] = ("static", "dynamic", "weight-only")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
@@ -49,7 +57,15 @@ class OpenVinoTarget(_Dynamic):
 
     ending: ClassVar[str] = "xml"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    forms: ClassVar[tuple[Form, ...]] = ("static", "weight-only")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "openvino": "openvino"}
+
+    def reference(self, loaded: Model) -> Model:
+        without_dynamic(loaded.blip)
+        return loaded
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         write_openvino(graph, path, precision=precision, opset=recipe.opset)
+
+    def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
+        return [_NO_DYNAMIC] if "dynamic" in forms else []

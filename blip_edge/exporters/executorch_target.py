@@ -1,6 +1,6 @@
 """ExecuTorch: every task in float32, sizes free up to bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ from blip_edge.exporters.executorch import BoundedDecoderGraph, write_executorch
 from blip_edge.exporters.graphs import DecoderGraph, Graph, graphs_of
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
+from blip_edge.models.quantized import Form
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -26,6 +27,7 @@ class ExecuTorchTarget:
 
     ending: ClassVar[str] = "pte"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    forms: ClassVar[tuple[Form, ...]] = ()
     packages: ClassVar[Mapping[str, str]] = {"torch": "train", "executorch": "executorch"}
 
     def reference(self, loaded: Model) -> Model:
@@ -58,7 +60,7 @@ class ExecuTorchTarget:
             bounds = {"R": rows, "Q": rows, "T": length, "P": length - 1, "N": text}
         write_executorch(graph, path, bounds=bounds)
 
-    def notes(self, precision: Precision) -> list[str]:
+    def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
         return []
 
 

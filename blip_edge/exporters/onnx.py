@@ -1,9 +1,5 @@
-"""Graphs to ONNX files: small, free of anything about the machine that wrote them, and in 8 bits
-where the model is.
-
-An 8-bit layer is written as QuantizeLinear, DequantizeLinear and MatMul, the form that every
-runtime understands, over weights that the file holds as int8. Whether a runtime really multiplies
-in 8 bits is another matter: see `operators`.
+"""Graphs to ONNX files: small, free of anything about the machine that wrote them, and with weights
+as integers where the model has them so.
 """
 
 import math
@@ -14,39 +10,62 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from blip_edge.errors import ArtifactError, import_extra
+from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.onnx_layers import head_and_words, layer_operators
 from blip_edge.exporters.quiet import quiet
-from blip_edge.models.quantized import QuantizedLinear, QuantizedWords
+from blip_edge.models.quantized import QuantizedWords
 
-__all__ = ["write_onnx"]
+__all__ = ["onnx_model", "save_onnx", "write_onnx"]
 
-# A protobuf ends at 2 GB; weights beyond that would need a second file.
+# A protobuf ends at 2 GB; weights beyond that are in a second file.
 _MOST_BYTES = 1_500_000_000
-# Biases and norms: not worth a Cast each.
+# Biases and norms: not worth a Cast each, or a place in another file.
 _LARGE = 1024
 
 
 def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False) -> None:
-    """Write `graph` to the ONNX file `path`.
+    """Write `graph` to the ONNX file `path`, and what is too large for it to `path`.data.
 
     With `half` the file holds weights in float16. They are computed with in float32: ONNX Runtime
     has few half-precision kernels for processors, and casts weights once, when the file is opened.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
-        ArtifactError: the weights do not fit into one file.
     """
     onnx = import_extra("onnx", "onnx")
+    model = onnx_model(graph, opset=opset)
+    if half:
+        _halve(onnx, model.graph)
+    save_onnx(model, path)
+
+
+def save_onnx(model: Any, path: Path) -> None:
+    """Write a ModelProto to `path`, its large weights to `path`.data if one file cannot hold them.
+
+    The model names that file without a folder, so that a bundle can be moved.
+    """
+    onnx = import_extra("onnx", "onnx")
+    stored = sum(len(weight.raw_data) for weight in model.graph.initializer)
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=stored > _MOST_BYTES,
+        location=f"{path.name}.data",
+        size_threshold=_LARGE,
+    )
+
+
+def onnx_model(graph: Graph, *, opset: int = 18) -> Any:
+    """`graph` as ONNX's ModelProto.
+
+    Raises:
+        MissingExtraError: onnx or onnxscript is not installed.
+    """
+    import_extra("onnx", "onnx")
     import_extra("onnxscript", "onnx")
-    weights = sum(t.nbytes for t in [*graph.parameters(), *graph.buffers()])
-    if weights > _MOST_BYTES:
-        raise ArtifactError(
-            f"{weights / 1e9:.1f} GB of weights do not fit into {path.name}, which holds at most "
-            f"{_MOST_BYTES / 1e9:.1f} GB; quantize or prune the model first"
-        )
     with _quantized_as_operators(graph), quiet():
         program = torch.onnx.export(
             graph.eval(),
@@ -69,9 +88,7 @@ def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False)
     for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
-    if half:
-        _halve(onnx, model.graph)
-    onnx.save(model, str(path))
+    return model
 
 
 def _halve(onnx: Any, graph: Any) -> None:
@@ -101,73 +118,21 @@ def _free_sizes() -> dict[str, object]:
 
 @contextmanager
 def _quantized_as_operators(graph: Graph) -> Iterator[None]:
-    """Let 8-bit layers appear as ONNX's own operators while the block runs."""
+    """Let layers with integers appear as ONNX's own operators while the block runs."""
     layers: dict[str, nn.Module] = {**graph.int8_layers()}
-    written = {path: _QuantizedOperators(layer) for path, layer in graph.int8_layers().items()}
-    of_weights = {id(layers[path].weight): operators for path, operators in written.items()}
     tables = {p: m for p, m in graph.named_modules() if isinstance(m, QuantizedWords)}
+    written: dict[str, nn.Module] = {}
+    for path, layer in graph.int8_layers().items():
+        shared = [p for p, words in tables.items() if words.weight is layer.weight]
+        if shared:
+            written[path], words = head_and_words(layer)
+            written |= dict.fromkeys(shared, words)
+        else:
+            written[path] = layer_operators(layer)
     try:
         for path, operators in written.items():
             graph.set_submodule(path, operators)
-        for path, words in tables.items():
-            if (head := of_weights.get(id(words.weight))) is not None:
-                graph.set_submodule(path, _SharedWords(head))
         yield
     finally:
-        for path, layer in {**layers, **tables}.items():
-            graph.set_submodule(path, layer)
-
-
-class _QuantizedOperators(nn.Module):
-    weight: Tensor
-    weight_scale: Tensor
-    weight_zero_point: Tensor
-    input_scale: Tensor
-    input_zero_point: Tensor
-    bias: Tensor
-
-    def __init__(self, layer: QuantizedLinear) -> None:
-        super().__init__()
-        self.register_buffer("weight", layer.weight.T.contiguous())  # (I, O), as MatMul reads it
-        self.register_buffer("weight_scale", layer.weight_scale)
-        self.register_buffer("weight_zero_point", torch.zeros_like(layer.weight[:, 0]))
-        self.register_buffer("input_scale", layer.input_scale)
-        self.register_buffer("input_zero_point", layer.input_zero_point)
-        # Three axes, or ONNX Runtime makes Gemm of MatMul and Add, which it has no 8-bit kernel
-        # for when the output is float.
-        self.register_buffer("bias", layer.bias[None, None, :])
-
-    def forward(self, x: Tensor, *shared: Tensor | None) -> Tensor:
-        """(…, T, I) to (…, T, O)."""
-        operator = torch.onnx.ops.symbolic
-        step = (self.input_scale, self.input_zero_point)
-        steps = operator("QuantizeLinear", (x, *step), dtype=torch.uint8, shape=x.shape)
-        x = operator("DequantizeLinear", (steps, *step), dtype=torch.float32, shape=x.shape)
-        weight = operator(
-            "DequantizeLinear",
-            (self.weight, self.weight_scale, self.weight_zero_point),
-            {"axis": 1},
-            dtype=torch.float32,
-            shape=self.weight.shape,
-        )
-        return x @ weight + self.bias
-
-
-class _SharedWords(nn.Module):
-    """The word table in the layout that its head's product reads: the file holds it once."""
-
-    weight: Tensor
-    weight_scale: Tensor
-
-    def __init__(self, head: _QuantizedOperators) -> None:
-        super().__init__()
-        self.register_buffer("weight", head.weight)  # (I, V)
-        self.register_buffer("weight_scale", head.weight_scale)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """(R, T) to (R, T, I)."""
-        flat = ids.flatten()
-        rows = self.weight.index_select(1, flat).T.float()  # (R · T, I)
-        rows = rows * self.weight_scale.index_select(0, flat)[:, None]
-        table: Tensor = rows.unflatten(0, ids.shape)
-        return table
+        for path, module in {**layers, **tables}.items():
+            graph.set_submodule(path, module)

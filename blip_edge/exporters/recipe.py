@@ -19,6 +19,13 @@ class ExportRecipe:
 
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """auto: int8 when the model was quantized, else fp32 (Core ML: fp16)."""
+    autotune: bool = False
+    """ONNX and OpenVINO in int8: make bundles of other forms of the layers that were decided on,
+    measure them on this machine, and keep the fastest that passes the gates."""
+    tune_rounds: int = 15
+    """How often each is measured, in turns."""
+    tune_loss: float = 3.0
+    """Decibels that another form may be farther from the float model than what was decided."""
     opset: int = 18
     """ONNX operator set. 18 runs on ONNX Runtime's mobile and web builds since 1.14."""
     rows: int = 0
@@ -71,6 +78,8 @@ class ExportRecipe:
             raise ValueError(f"golden must be at least 1, got {self.golden}")
         if self.teacher_forced < 2:
             raise ValueError(f"teacher_forced must be at least 2, got {self.teacher_forced}")
+        if self.tune_rounds < 1 or self.tune_loss < 0:
+            raise ValueError("tune_rounds must be at least 1, and tune_loss not negative")
         if self.gate_items < 0:
             raise ValueError(f"gate_items must not be negative, got {self.gate_items}")
         if not 0 < self.metric_share <= 1:

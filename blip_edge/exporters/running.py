@@ -31,9 +31,17 @@ Feeds = Mapping[str, NDArray[Any]]
 # Sizes that free axes get where only the kind of work matters.
 _SIZES = {"R": 2, "Q": 2, "T": 2, "P": 2, "N": 2}
 _ORT_INT8 = frozenset(
-    {"DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "QLinearMatMul"}
+    {
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QGemm",
+        "QLinearMatMul",
+    }
 )
 _ORT_FLOAT = frozenset({"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"})
+_OPENVINO_INT8 = frozenset({"i4", "i8", "u4", "u8"})
 _OPENVINO_PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})
 _XNNPACK_PRODUCTS = frozenset({"XNNBatchMatrixMultiply", "XNNConv2d", "XNNFullyConnected"})
 _MIL_INT8 = frozenset({"constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"})
@@ -45,7 +53,7 @@ class Operators:
     """What a graph runs, after its runtime optimised it."""
 
     int8: int
-    """Matrix products in 8 bits (Core ML: with 8-bit weights)."""
+    """Matrix products with integers for weights; all but Core ML's round their inputs too."""
     float: int
     """Matrix products in floating point, attention's included."""
     by_type: dict[str, int]
@@ -132,8 +140,8 @@ class _OpenVino:
             kind, precision = _text(info["layerType"]), _text(info["runtimePrecision"])
             kinds.append(f"{kind}.{precision}")
             if kind in _OPENVINO_PRODUCTS:
-                int8 += precision in ("i8", "u8")
-                floats += precision not in ("i8", "u8")
+                int8 += precision in _OPENVINO_INT8
+                floats += precision not in _OPENVINO_INT8
         return Operators.counted(kinds, int8, floats)
 
 

@@ -1,8 +1,9 @@
 """`export`: a MODEL folder to a BUNDLE that was measured before it is there."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,8 @@ from blip_edge.artifact import (
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
 from blip_edge.exporters.asked import Asked, examples
+from blip_edge.exporters.autotune import autotune
+from blip_edge.exporters.candidates import DECIDED, candidates, in_form
 from blip_edge.exporters.card import card
 from blip_edge.exporters.coreml_target import CoreMLTarget
 from blip_edge.exporters.dynamic_targets import OnnxTarget, OpenVinoTarget
@@ -34,11 +37,17 @@ from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
 from blip_edge.exporters.target import Maker
 from blip_edge.exporters.task_metric import MetricGate
 from blip_edge.models.folder import Model, load_model
-from blip_edge.models.quantized import Quantization
+from blip_edge.models.quantized import Form, Quantization, apply_quantization
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
-from blip_edge.runtime.manifest import FORMAT_VERSION, Port, graph_sha256, read_manifest
+from blip_edge.runtime.manifest import (
+    FORMAT_VERSION,
+    Port,
+    graph_files,
+    graph_sha256,
+    read_manifest,
+)
 from blip_edge.runtime.sums import write_sums
 from blip_edge.training.engine import edge_model
 
@@ -87,47 +96,88 @@ def export(
     model, output = Path(model), Path(output)
     if target == "huggingface":
         return export_huggingface(model, output, force=force)
-    started = time.monotonic()
     precision = _precision(model, target, recipe)
+
+    order = _Order(model, target, precision, recipe, data, seed, progress)
     with writing(output, force=force) as draft:
-        reference = reference_model(model, target, precision)
-        graphs = _TARGETS[target].graphs(reference, recipe)
-        reference = _within(reference, graphs)
-        quantization = Quantization.load(model) if precision == "int8" else None
-        document = _document(model, reference, graphs, target, precision, recipe, quantization)
-        for graph in progress.track(graphs, f"export {target}"):
-            path = draft / document["graphs"][graph.name]["file"]
-            _TARGETS[target].write(graph, path, precision, recipe)
-        reference.tokenizer.save(draft)
-        _sign(draft, document)
-        asked = {
-            task: examples(task, data, recipe.golden, reference.tokenizer, seed=seed)
-            for task in _TARGETS[target].tasks(reference)
-        }
-        metric = _metric_gate(data, recipe)
-        found = _measure(
-            *(draft, reference, graphs, asked, metric, progress),
-            recipe=recipe,
-            precision=precision,
-        )
-        _finish(draft, document, found, name=output.name)
-        write_golden(draft, edge_model(reference), asked)
-        told = {"target": target, "seed": seed, **asdict(recipe), "precision": precision}
-        write_provenance(draft, _provenance(model, told, document, started))
-        write_sums(draft)
-        if found.problems:
-            more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
-            raise ToleranceError(f"{found.problems[0]}{more}")
+        problems = _tuned(draft, order) if recipe.autotune else _build(draft, order, DECIDED)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise ToleranceError(f"{problems[0]}{more}")
     return output
 
 
-def reference_model(model: Path, target: str, precision: Precision) -> Model:
-    """The network in torch as a bundle for `target` should compute it.
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for, and is possible."""
+
+    model: Path
+    target: ExportTarget
+    precision: Precision
+    recipe: ExportRecipe
+    data: Path | None
+    seed: int
+    progress: Progress
+
+
+def _tuned(draft: Path, order: _Order) -> list[str]:
+    """Bundles of all forms, of which the fastest goes into `draft`."""
+    forms = candidates(Quantization.load(order.model), _TARGETS[order.target].forms)
+    return autotune(
+        draft,
+        forms,
+        lambda folder, form: _build(folder, order, form),
+        lambda form: reference_model(order.model, order.target, order.precision, form),
+        load_model(order.model),
+        order.recipe,
+        order.progress,
+    )
+
+
+def _build(draft: Path, order: _Order, form: str) -> list[str]:
+    """Write the whole bundle into `draft`; what keeps it from being one is returned."""
+    started = time.monotonic()
+    model, target, precision, recipe = order.model, order.target, order.precision, order.recipe
+    reference = reference_model(model, target, precision, form)
+    graphs = _TARGETS[target].graphs(reference, recipe)
+    reference = _within(reference, graphs)
+    quantization = in_form(Quantization.load(model), form) if precision == "int8" else None
+    document = _document(model, reference, graphs, target, precision, recipe, quantization)
+    document["form"] = form
+    for graph in order.progress.track(graphs, f"export {target}"):
+        path = draft / document["graphs"][graph.name]["file"]
+        _TARGETS[target].write(graph, path, precision, recipe)
+    reference.tokenizer.save(draft)
+    _sign(draft, document)
+    asked = {
+        task: examples(task, order.data, recipe.golden, reference.tokenizer, seed=order.seed)
+        for task in _TARGETS[target].tasks(reference)
+    }
+    metric = _metric_gate(order.data, recipe)
+    found = _measure(
+        *(draft, reference, graphs, asked, metric, order.progress),
+        recipe=recipe,
+        precision=precision,
+    )
+    _finish(draft, document, found)
+    write_golden(draft, edge_model(reference), asked)
+    told = {"target": target, "seed": order.seed, **asdict(recipe), "precision": precision}
+    write_provenance(draft, _provenance(model, told, document, started))
+    write_sums(draft)
+    return found.problems
+
+
+def reference_model(model: Path, target: str, precision: Precision, form: str = DECIDED) -> Model:
+    """The network in torch as a bundle for `target` should compute it, in a form of `candidates`.
 
     Raises:
         ArtifactError: the folder is not a model, or the target has no graphs for its task.
     """
-    return _TARGETS[target].reference(load_model(model, quantized=precision == "int8"))
+    if precision != "int8" or form == DECIDED:
+        return _TARGETS[target].reference(load_model(model, quantized=precision == "int8"))
+    loaded = load_model(model)
+    apply_quantization(loaded.blip, in_form(Quantization.load(model), form), source=model)
+    return _TARGETS[target].reference(loaded)
 
 
 def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Precision:
@@ -147,6 +197,11 @@ def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Preci
     if recipe.palette_bits and (target != "coreml" or precision == "int8"):
         raise UsageError(
             f"palette_bits is for Core ML in fp16 or fp32; {target} in {precision} has no palettes"
+        )
+    if recipe.autotune and (precision != "int8" or not _TARGETS[target].forms):
+        raise UsageError(
+            "autotune is for int8 on ONNX Runtime or OpenVINO, which run here; "
+            f"{target} in {precision} leaves nothing to choose"
         )
     return precision
 
@@ -202,13 +257,21 @@ def _document(
             "static": static and {"rows": static.rows, "length": static.length},
         },
         "quality": _quality(quantization),
+        "tuned": [],
         "task_metrics": {},
-        "notes": [*_TARGETS[target].notes(precision), *(n for g in graphs for n in g.notes)],
+        "notes": [
+            *_TARGETS[target].notes(precision, _forms(quantization)),
+            *(note for graph in graphs for note in graph.notes),
+        ],
         "ios": recipe.ios if target == "coreml" else None,
         "palette_bits": recipe.palette_bits,
         "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
         "latency": [],
     }
+
+
+def _forms(quantization: Quantization | None) -> set[Form]:
+    return {layer.form for layer in quantization.layers.values()} if quantization else set()
 
 
 def _quality(quantization: Quantization | None) -> dict[str, Any] | None:
@@ -231,13 +294,16 @@ def _provenance(
 
 
 def _graph_row(graph: Graph, target: str, quantization: Quantization | None) -> dict[str, Any]:
+    decided = quantization.layers.items() if quantization else ()
+    layers = [d.name for path, d in decided if d.decision == "int8" and graph.runs(path)]
     return {
         "file": f"{graph.name}.{_TARGETS[target].ending}",
         "sha256": "",
         "bytes": 0,
         "inputs": _ports(graph.inputs),
         "outputs": _ports(graph.outputs),
-        "int8_layers": sum(map(graph.runs, quantization.int8_layers)) if quantization else 0,
+        "int8_layers": len(layers),
+        "forms": dict(Counter(layers)),
         "ops": {},
     }
 
@@ -262,10 +328,10 @@ def _sign(draft: Path, document: dict[str, Any]) -> None:
     """Note digests and sizes of what was written, so that the draft opens as a bundle."""
     for row in document["graphs"].values():
         path = draft / row["file"]
-        parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
         row["sha256"] = graph_sha256(path)
         row["bytes"] = sum(
-            folder_bytes(part) if part.is_dir() else part.stat().st_size for part in parts
+            folder_bytes(part) if part.is_dir() else part.stat().st_size
+            for part in graph_files(path)
         )
     document["files"] = {"tokenizer.json": sha256_file(draft / "tokenizer.json")}
     write_json(draft / "manifest.json", document)
@@ -303,7 +369,7 @@ def _measure(
     )
 
 
-def _finish(draft: Path, document: dict[str, Any], found: Measured, *, name: str) -> None:
+def _finish(draft: Path, document: dict[str, Any], found: Measured) -> None:
     document["parity"] = {
         graph: {output: difference.to_json() for output, difference in outputs.items()}
         for graph, outputs in found.parity.items()
@@ -316,4 +382,4 @@ def _finish(draft: Path, document: dict[str, Any], found: Measured, *, name: str
     for graph, operators in found.operators.items():
         document["graphs"][graph]["ops"] = operators.to_json()
     write_json(draft / "manifest.json", document)
-    (draft / "README.md").write_text(card(name, document), encoding="utf-8")
+    (draft / "README.md").write_text(card(draft.name, document), encoding="utf-8")

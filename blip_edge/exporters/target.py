@@ -1,12 +1,13 @@
 """What export must know of a target; one class a target says it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from blip_edge.exporters.graphs import Graph
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.models.folder import Model
+from blip_edge.models.quantized import Form
 from blip_edge.runtime.engine import Task
 
 __all__ = ["Maker"]
@@ -19,6 +20,8 @@ class Maker(Protocol):
     """Of a graph's file."""
     precisions: ClassVar[tuple[Precision, ...]]
     """The first is what a model that was not quantized gets."""
+    forms: ClassVar[tuple[Form, ...]]
+    """In which quantized layers can be measured here, if any."""
     packages: ClassVar[Mapping[str, str]]
     """What graphs are written with, and the extra of ours that brings each."""
 
@@ -46,6 +49,6 @@ class Maker(Protocol):
         """Write `graph` to `path`."""
         ...
 
-    def notes(self, precision: Precision) -> list[str]:
-        """What whoever reads the manifest should know."""
+    def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
+        """What whoever reads the manifest should know, of a model whose layers have these forms."""
         ...

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,14 +25,37 @@ from blip_edge.models.folder import Model
 from blip_edge.models.quantized import quantizable_layers
 from blip_edge.preprocess import Preprocess
 from blip_edge.progress import SILENT, Progress
+from blip_edge.quantize.extremes import MinMax
 from blip_edge.quantize.observers import Observer
 from blip_edge.quantize.uses import Use
 from blip_edge.training.engine import edge_model
 
-__all__ = ["Look", "Seen", "calibrate", "decode", "pick", "replay"]
+__all__ = [
+    "Look",
+    "Seen",
+    "Watch",
+    "calibrate",
+    "decode",
+    "few",
+    "observe",
+    "pick",
+    "replay",
+]
 
 Look = Callable[[Tensor, Tensor], None]
 """Called with a layer's input and output."""
+
+
+class Watch(Protocol):
+    """Something that looks at what a layer reads."""
+
+    def see(self, x: Tensor) -> None:
+        """Take the values of `x`, (…, I), into account.
+
+        Raises:
+            ArtifactError: one of them is not a finite number.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,14 +111,24 @@ def pick(
 def decode(
     model: Model, pixels: NDArray[np.uint8], *, batch: int, progress: Progress = SILENT
 ) -> list[Seen]:
-    """Caption (B, S, S, 3) pictures greedily and put those of equal length together."""
+    """Caption (B, S, S, 3) pictures greedily and put those of equal length together.
+
+    Raises:
+        ArtifactError: the model has no words because a layer's input is not finite.
+    """
     captioner = edge_model(model)
     greedy = model.generation.override(beams=1)
     by_length: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     starts = range(0, len(pixels), batch)
     for first in progress.track(starts, "captioning calibration pictures", total=len(starts)):
-        values = model.preprocess.normalise(pixels[first : first + batch])
-        for number, caption in enumerate(captioner.caption_pixels(values, greedy), start=first):
+        part = pixels[first : first + batch]
+        try:
+            captions = captioner.caption_pixels(model.preprocess.normalise(part), greedy)
+        except ArtifactError:
+            begun = torch.full((len(part), 1), greedy.bos_token_id)
+            calibrate(model, [Seen(part, begun)], MinMax)  # names the layer where it begins
+            raise
+        for number, caption in enumerate(captions, start=first):
             fed = caption.token_ids[:-1]  # the last token is said, never read
             by_length.setdefault(len(fed), []).append((number, fed))
     return [
@@ -118,8 +151,32 @@ def calibrate(
         ArtifactError: a layer's input is not finite.
     """
     observers = {path: make() for path in quantizable_layers(model.blip)}
-    replay(model, seen, {path: _watch(path, o) for path, o in observers.items()}, progress=progress)
+    observe(model, seen, observers, progress=progress)
     return {path: observer.span() for path, observer in observers.items()}
+
+
+def observe(
+    model: Model,
+    seen: Sequence[Use],
+    watches: Mapping[str, Watch],
+    *,
+    description: str = "calibrating",
+    progress: Progress = SILENT,
+) -> None:
+    """Show each watch, by path, what its layer reads.
+
+    Raises:
+        ArtifactError: a layer's input is not finite; the layer is named.
+    """
+    looks = {path: _look(path, watch) for path, watch in watches.items()}
+    replay(model, seen, looks, description=description, progress=progress)
+
+
+def few(seen: Sequence[Use], pictures: int) -> list[Use]:
+    """Parts of `seen` with about so many pictures, evenly spread, for what takes many passes."""
+    total = sum(part.pictures for part in seen)
+    count = min(max(1, round(len(seen) * pictures / max(total, 1))), len(seen))
+    return [seen[number * len(seen) // count] for number in range(count)]
 
 
 @torch.inference_mode()
@@ -153,10 +210,10 @@ def _looking(blip: nn.Module, looks: Mapping[str, Look]) -> Iterator[None]:
             handle.remove()
 
 
-def _watch(path: str, observer: Observer) -> Look:
+def _look(path: str, watch: Watch) -> Look:
     def look(x: Tensor, _: Tensor) -> None:
         try:
-            observer.see(x)
+            watch.see(x)
         except ArtifactError as error:
             raise ArtifactError(
                 f"the model cannot be calibrated: input of {path}: {error}"

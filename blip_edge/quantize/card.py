@@ -1,8 +1,10 @@
 """What a quantized model's README says of its quantization."""
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from blip_edge.models.quantized import Quantization
+from blip_edge.models.quantized import LayerDecision, Quantization
 
 __all__ = ["write_card"]
 
@@ -19,19 +21,23 @@ def write_card(draft: Path, parent: Path, quantization: Quantization) -> None:
 
 
 def _section(quantization: Quantization) -> str:
-    data = quantization.data or {}
     share = f"{len(quantization.int8_layers)} of {len(quantization.layers)}"
     lines = [
         _HEADING,
         "",
-        f"{share} linear layers compute with 8-bit weights (symmetric, per output "
-        f"channel) and 8-bit inputs (affine, per tensor; {quantization.observer} over "
-        f"{quantization.samples} pictures of {data.get('name')}); the rest is float32. The weights "
-        "in this folder are float32, `quantization.json` says how they are rounded.",
+        f"{share} linear layers have integers for weights; the rest is float32:",
+        "",
+        *_forms(quantization),
+        "",
+        "The weights in this folder are float32, `quantization.json` says how they are rounded.",
         "",
         f"Weights: {quantization.weight_bytes:,} bytes instead of "
         f"{quantization.float_weight_bytes:,}.",
     ]
+    if quantization.mode == "qat":
+        lines += ["", "They were trained to be rounded, the float model being the teacher."]
+    if quantization.smoothing is not None:
+        lines += ["", *_smoothing(quantization.smoothing)]
     if found := quantization.metric:
         lines += [
             "",
@@ -41,3 +47,38 @@ def _section(quantization: Quantization) -> str:
             f"| int8 | {found['int8']:.2f} |",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _smoothing(alphas: Mapping[str, float | None]) -> list[str]:
+    chosen = {path: alpha for path, alpha in alphas.items() if alpha is not None}
+    lines = [
+        f"Before that, at {len(chosen)} of {len(alphas)} places that allow it, part of what makes "
+        "inputs hard to round was moved into the weights (SmoothQuant; the float model computes "
+        "what it did)" + (":" if chosen else "."),
+    ]
+    if not chosen:
+        return lines
+    rows = [f"| {path} | {alpha:g} |" for path, alpha in chosen.items()]
+    return [*lines, "", "| divided | α |", "|---|---|", *rows]
+
+
+def _forms(quantization: Quantization) -> list[str]:
+    """A line for each kind of layer, the most frequent first."""
+    int8 = [quantization.layers[path] for path in quantization.int8_layers]
+    kinds = Counter(_kind(layer, quantization) for layer in int8)
+    return [f"- {count} with {kind}" for kind, count in kinds.most_common()]
+
+
+def _kind(layer: LayerDecision, quantization: Quantization) -> str:
+    if layer.weight_bits == 4:
+        return f"4-bit weights (symmetric, a scale for {layer.group_size} inputs), inputs in float"
+    weights = "8-bit weights (symmetric, per output channel)"
+    if layer.form == "weight-only":
+        return f"{weights}, inputs in float"
+    if layer.form == "dynamic":
+        return f"{weights} and 8-bit inputs (affine, per tensor, range found at each run)"
+    data = quantization.data or {}
+    return (
+        f"{weights} and 8-bit inputs (affine, per tensor; {quantization.observer} over "
+        f"{quantization.samples} samples of {data.get('name')})"
+    )

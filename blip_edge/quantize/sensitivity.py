@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from blip_edge.errors import ArtifactError
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import LayerDecision, QuantizedLinear, quantizable_layers
+from blip_edge.models.quantized import LayerDecision, QuantizedLayer, quantizable_layers, twin_of
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize.calibrate import Look, replay
 from blip_edge.quantize.uses import Use
@@ -33,6 +34,11 @@ class Noise:
         self._noise += float((y.double() - y_q.double()).square().sum())
 
     @property
+    def is_finite(self) -> bool:
+        """Whether all that was compared are numbers."""
+        return math.isfinite(self._signal) and math.isfinite(self._noise)
+
+    @property
     def db(self) -> float:
         """In decibel, within ±200."""
         if not self._noise:
@@ -50,16 +56,23 @@ def layer_sqnr(
     *,
     progress: Progress = SILENT,
 ) -> dict[str, float]:
-    """The signal-to-noise ratio in decibel of every layer that is decided as int8, by path."""
+    """The signal-to-noise ratio in decibel of every layer that is decided as int8, by path.
+
+    Raises:
+        ArtifactError: a layer's output is not finite.
+    """
     layers = quantizable_layers(model.blip)
     noises = {path: Noise() for path, d in decisions.items() if d.decision == "int8"}
     looks = {
-        path: _compare(QuantizedLinear.from_linear(layers[path], decisions[path]), noise)
+        path: _compare(twin_of(layers[path], decisions[path]), noise)
         for path, noise in noises.items()
     }
     replay(model, seen, looks, description="measuring each layer", progress=progress)
+    for path, noise in noises.items():
+        if not noise.is_finite:
+            raise ArtifactError(f"what layer {path} gives on calibration data is not finite")
     return {path: noise.db for path, noise in noises.items()}
 
 
-def _compare(twin: QuantizedLinear, noise: Noise) -> Look:
+def _compare(twin: QuantizedLayer, noise: Noise) -> Look:
     return lambda x, y: noise.add(y, twin(x))

@@ -7,7 +7,6 @@ exports or evaluates the model derives the same integers from it.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,22 @@ from blip_edge.models.quantized import (
     weight_bytes,
 )
 from blip_edge.progress import SILENT, Progress
-from blip_edge.quantize.calibrate import calibrate, decode, pick
+from blip_edge.quantize.aware import trained_rounded
+from blip_edge.quantize.calibrate import decode, pick
 from blip_edge.quantize.card import write_card
-from blip_edge.quantize.observers import affine, observer
+from blip_edge.quantize.decide import doubted, evened_out, ranged
 from blip_edge.quantize.recipe import QuantizeRecipe
-from blip_edge.quantize.sensitivity import layer_sqnr
-from blip_edge.quantize.trial import Measure, Trial
+from blip_edge.quantize.trial import Measure, Outcome, Trial
 from blip_edge.quantize.uses import Judged, Use, judged_by, uses_of
 from blip_edge.runtime.engine import Task
 from blip_edge.training.work import provenance
 
-__all__ = ["Measure", "decide", "quantize"]
+__all__ = ["Measure", "quantize"]
 
 # A tolerance should be worth at least so many items, or it judges chance.
 _ITEMS = 5
+# Fewer pictures or rows than so many are warned of.
+_FEW = 16
 
 
 def quantize(
@@ -57,10 +58,10 @@ def quantize(
 
     Args:
         model: a MODEL folder; what an earlier quantization decided is ignored.
-        data: a DATA folder.
+        data: a DATA folder; mode qat trains on its train split.
         output: the MODEL folder to write, with quantization.json and metrics.json.
         recipe: its defaults if None.
-        seed: chooses the calibration pictures.
+        seed: chooses the calibration pictures, and of mode qat the rows' order.
         force: replace `output` if it is there.
         progress: told what is going on.
         measure: gives the metric of a MODEL folder: CIDEr, r_mean, vqa_accuracy or accuracy, as
@@ -77,75 +78,47 @@ def quantize(
     original, dataset = _model(Path(model)), Dataset.open(data)
     judged = judged_by(original)
     with writing(output, force=force) as draft:
-        save_model(draft, original)
         items = _items(dataset, judged, recipe, progress)
         seen = _look(original, judged.task, dataset, recipe, seed, progress)
-        layers = decide(original, seen, recipe, progress=progress)
+        smoothing, outliers = evened_out(original, seen, recipe, progress=progress)
+        save_model(draft, original)
         measure = measure or _measured(judged, data, recipe, progress)
-        outcome = Trial(draft, layers, measure, recipe, progress).run()
-        metric = None
-        if outcome.metric is not None:
-            how = {"name": judged.metric, "split": judged.split, "items": items}
-            metric = {**how, **outcome.metric}
-        samples = sum(part.pictures for part in seen)
-        quantization = _describe(original, dataset, samples, outcome.layers, recipe, metric)
-        quantization.save(draft)
-        _write_metrics(draft, judged.task, quantization)
-        write_card(draft, Path(model), quantization)
-        write_provenance(
-            draft,
-            provenance(
-                "quantize", recipe, dataset, [Path(model)], started, outcome.history, seed=seed
-            ),
+        layers = ranged(original, seen, recipe, progress=progress)
+        start = measure(draft) if recipe.mode == "qat" and recipe.eval_items else None
+        curve: list[dict[str, float]] = []
+        if recipe.mode == "qat":
+            original, curve = trained_rounded(
+                original, Path(data), layers, recipe, seed=seed, progress=progress
+            )
+            save_model(draft, original)
+        layers = doubted(original, seen, layers, recipe, progress=progress)
+        outcome = Trial(draft, layers, measure, recipe, progress, start=start).run()
+        quantization = replace(
+            _describe(original, dataset, seen, outcome.layers, recipe),
+            metric=_about(judged, items, outcome),
+            smoothing=smoothing,
+            outliers=outliers,
         )
+        quantization.save(draft)
+        _write_metrics(draft, judged.task, quantization, outcome.history)
+        write_card(draft, Path(model), quantization)
+        history = [*curve, *outcome.history]
+        made = provenance("quantize", recipe, dataset, [Path(model)], started, history, seed=seed)
+        write_provenance(draft, made)
         if outcome.missed:
             raise ToleranceError(outcome.verdict)
     progress.say(outcome.verdict)
     return output
 
 
-def decide(
-    model: Model,
-    seen: Sequence[Use],
-    recipe: QuantizeRecipe,
-    *,
-    progress: Progress = SILENT,
-) -> dict[str, LayerDecision]:
-    """What calibration alone says of each quantizable layer, by path, in the network's order."""
-    make = partial(observer, recipe.observer, percentile=recipe.percentile)
-    spans = calibrate(model, seen, make, progress=progress)
-    layers = {path: _decision(span, recipe) for path, span in spans.items()}
-    if recipe.sensitivity == "none":
-        return layers
-    for path, db in layer_sqnr(model, seen, layers, progress=progress).items():
-        layers[path] = replace(layers[path], sqnr_db=round(db, 2))
-        if recipe.sensitivity == "sqnr" and db < recipe.floor_db:
-            why = f"{db:.1f} dB in 8 bits, under the floor of {recipe.floor_db:g}"
-            layers[path] = layers[path].as_float(why)
-    return layers
-
-
-def _decision(span: tuple[float, float] | None, recipe: QuantizeRecipe) -> LayerDecision:
-    if span is None:
-        return LayerDecision(
-            decision="float", why="what the model is for does not run it: no range is known"
-        )
-    scale, zero = affine(*span)
-    return LayerDecision(
-        decision="int8",
-        weight_bits=8,
-        activation_bits=8,
-        input_scale=scale,
-        input_zero_point=zero,
-        input_range=span,
-        why=f"range by {recipe.observer}",
-    )
-
-
 def _model(folder: Path) -> Model:
     if (found := kind(folder)) != "model":
         raise ArtifactError(f"{folder} is a {found}; quantize takes a model folder")
-    return load_model(folder)
+    model = load_model(folder)
+    for name, weight in model.blip.named_parameters():
+        if not weight.isfinite().all():
+            raise ArtifactError(f"{folder}: weight {name} has values that are not finite numbers")
+    return model
 
 
 def _look(
@@ -166,6 +139,11 @@ def _look(
         found, what = len(seen), "rows"
     if found < samples:
         progress.say(f"calibrating on {found} {what}: {dataset.folder} has no more")
+    if found < _FEW:
+        progress.say(
+            f"warning: {found} {what} show little of what a layer may read; what lies outside the "
+            f"ranges is cut off, so calibrate on {_FEW} or more"
+        )
     return seen
 
 
@@ -206,27 +184,35 @@ def _measured(judged: Judged, data: Path, recipe: QuantizeRecipe, progress: Prog
 def _describe(
     model: Model,
     dataset: Dataset,
-    samples: int,
+    seen: Sequence[Use],
     layers: dict[str, LayerDecision],
     recipe: QuantizeRecipe,
-    metric: dict[str, Any] | None,
 ) -> Quantization:
     """What was decided; `model` computes in 8 bits afterwards."""
-    observed = recipe.observer
+    observed, samples = recipe.observer, sum(part.pictures for part in seen)
     quantization = Quantization(
         mode=recipe.mode,
         layers=layers,
         observer=f"{observed} {recipe.percentile:g}" if observed == "percentile" else observed,
         samples=samples,
         data={"name": dataset.name, "sha256": dataset.digest(), "items": samples},
-        metric=metric,
     )
     before = weight_bytes(model.blip)
     after = weight_bytes(apply_quantization(model.blip, quantization))
     return replace(quantization, weight_bytes=after, float_weight_bytes=before)
 
 
-def _write_metrics(draft: Path, task: Task, quantization: Quantization) -> None:
+def _about(judged: Judged, items: int, outcome: Outcome) -> dict[str, Any] | None:
+    """The measurement that the decisions rest on, None without one."""
+    if outcome.metric is None:
+        return None
+    return {"name": judged.metric, "split": judged.split, "items": items, **outcome.metric}
+
+
+def _write_metrics(
+    draft: Path, task: Task, quantization: Quantization, curve: list[dict[str, float]]
+) -> None:
+    """metrics.json, with all that was measured on the way to it."""
     found, data = quantization.metric, quantization.data
     if found is None or data is None:
         return
@@ -240,5 +226,6 @@ def _write_metrics(draft: Path, task: Task, quantization: Quantization) -> None:
             "precision": "int8",
             "metrics": {found["name"]: found["int8"]},
             "float": {found["name"]: found["float"]},
+            "curve": curve,
         },
     )

@@ -43,20 +43,24 @@ class Trial:
         measure: Measure,
         recipe: QuantizeRecipe,
         progress: Progress,
+        *,
+        start: float | None = None,
     ) -> None:
+        """With `start`, the float model's metric, `draft` may hold other weights than its."""
         self._draft, self._layers, self._measure = draft, layers, measure
         self._recipe, self._progress = recipe, progress
         int8 = [path for path, layer in layers.items() if layer.decision == "int8"]
         # A layer without a ratio is doubted last; sorted() keeps the network's order among equals.
         self._worst_first = sorted(int8, key=lambda path: _ratio(layers[path]))
-        self._float = 0.0
+        self._float, self._start = 0.0, start
         self._measured: dict[int, float] = {}
 
     def run(self) -> Outcome:
         """Measure float and 8 bits, fall back if the recipe says so, and judge."""
         if not self._recipe.eval_items:
             return Outcome(self._layers, False, f"{self._coverage(0)}; not measured", None, [])
-        self._float = self._measure(self._draft)  # no quantization.json is there yet
+        # No quantization.json is there yet.
+        self._float = self._measure(self._draft) if self._start is None else self._start
         if self._float <= 0:
             self._progress.say("warning: the float model scores 0, so that no loss can show")
         count = fewest(self._limit(), self._holds)

@@ -24,6 +24,7 @@ __all__ = [
     "Port",
     "StaticCache",
     "Target",
+    "graph_files",
     "graph_sha256",
     "read_manifest",
 ]
@@ -141,14 +142,21 @@ def read_manifest(folder: Path, *, check: bool = True) -> Manifest:
 def graph_sha256(path: Path) -> str:
     """The digest that a manifest gives for a graph: of all the bytes that hold it.
 
-    A folder (.mlpackage) counts with everything in it, an OpenVINO .xml together with its .bin.
+    A folder (.mlpackage) counts with everything in it, an OpenVINO .xml together with its .bin, an
+    ONNX file together with its .data where it has one.
     """
     if path.is_dir():
         return sha256_folder(path)
+    parts = [sha256_file(part) for part in graph_files(path)]
+    return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def graph_files(path: Path) -> list[Path]:
+    """The file or folder of a graph, and the one beside it that holds its weights, if any."""
     if path.suffix == ".xml":
-        parts = [sha256_file(part) for part in (path, path.with_suffix(".bin"))]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return sha256_file(path)
+        return [path, path.with_suffix(".bin")]
+    data = path.with_name(f"{path.name}.data")
+    return [path, data] if path.suffix == ".onnx" and data.exists() else [path]
 
 
 def _check_versions(document: dict[str, Any], source: Path) -> None:

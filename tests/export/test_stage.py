@@ -102,7 +102,7 @@ def test_layers_that_stay_in_float_miss_the_gate(
 ) -> None:
     from blip_edge.exporters import coreml
 
-    monkeypatch.setattr(coreml, "_in_8_bits", lambda tools, program, layers: program)
+    monkeypatch.setattr(coreml, "_in_integers", lambda tools, program, layers: program)
     with pytest.raises(ToleranceError, match="vision: only 0 of 12 layers run in 8 bits"):
         export(quantized, tmp_path / "out", target="coreml", recipe=ExportRecipe(golden=1))
 

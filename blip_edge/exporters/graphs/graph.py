@@ -17,7 +17,7 @@ from blip_edge.models.attention import Cross
 from blip_edge.models.bert import TextModel
 from blip_edge.models.blip import Blip
 from blip_edge.models.config import TextConfig
-from blip_edge.models.quantized import QuantizedLinear
+from blip_edge.models.quantized import QuantizedLayer
 from blip_edge.runtime.manifest import LayerCache, Port
 
 __all__ = [
@@ -72,12 +72,12 @@ class Graph(Blip):
         """Whether the layer at `path` in Blip is part of this graph."""
         return path in self._paths
 
-    def int8_layers(self) -> dict[str, QuantizedLinear]:
-        """The 8-bit layers that this graph runs, by path."""
+    def int8_layers(self) -> dict[str, QuantizedLayer]:
+        """The layers with integers for weights that this graph runs, by path."""
         return {
             path: module
             for path, module in self.named_modules()
-            if isinstance(module, QuantizedLinear) and self.runs(path)
+            if isinstance(module, QuantizedLayer) and self.runs(path)
         }
 
     def examples(self, sizes: Mapping[str, int] = _TRACED, seed: int = 0) -> tuple[Tensor, ...]:

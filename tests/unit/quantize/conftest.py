@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from blip_edge.artifact import write_json
+from blip_edge.artifact import read_json, write_json
 from blip_edge.generation import Generation
 from blip_edge.models import BlipConfig, Model, TextConfig, VisionConfig, build
 from blip_edge.models.folder import save_model
 from blip_edge.preprocess import Preprocess
+from blip_edge.runtime.engine import Task
 from blip_edge.text import Tokenizer
+from tests.unit.quantize.kinds import KINDS
 
 WORDS = ["a red circle over a blue square", "two green triangles", "nothing under a white star"]
 
@@ -84,3 +86,38 @@ def data(tmp_path: Path) -> Path:
         write_json(folder / f"caption_{split}.json", rows if split == "train" else whole)
     write_json(folder / "dataset.json", {"name": "noise", "version": "1", "license": "none"})
     return folder
+
+
+@pytest.fixture(params=list(KINDS))
+def task(request: pytest.FixtureRequest) -> Task:
+    found: Task = request.param
+    return found
+
+
+@pytest.fixture
+def asked(data: Path) -> Path:
+    """The data set with questions and sentences about its pictures."""
+    images = [row["image"] for row in read_json(data / "caption_train.json")]
+    for split in ("train", "val"):
+        rows = [
+            {
+                "question_id": n,
+                "image": image,
+                "question": "what is under it",
+                "answer": ["a star"] * 10,
+            }
+            for n, image in enumerate(images)
+        ]
+        write_json(data / f"vqa_{split}.json", rows)
+    for split in ("train", "dev"):
+        said = [
+            {
+                "identifier": f"{split}-{n}-0-0",
+                "sentence": "both show a red circle",
+                "label": "True" if n % 2 else "False",
+                "images": [image, images[0]],
+            }
+            for n, image in enumerate(images)
+        ]
+        write_json(data / f"nlvr_{split}.json", said)
+    return data

@@ -13,7 +13,7 @@ from blip_edge.errors import ArtifactError
 from blip_edge.models import Model
 from blip_edge.models.quantized import quantizable_layers
 from blip_edge.quantize.calibrate import calibrate, decode, pick, replay
-from blip_edge.quantize.observers import MinMax
+from blip_edge.quantize.extremes import MinMax
 from blip_edge.training.engine import edge_model
 
 FC2 = "vision_model.encoder.layers.1.mlp.fc2"

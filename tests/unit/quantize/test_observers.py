@@ -1,21 +1,25 @@
 """Ranges and steps against numbers computed by hand and by numpy."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from blip_edge.errors import ArtifactError
-from blip_edge.quantize.observers import Histogram, MinMax, Mse, Observer, Percentile, affine
+from blip_edge.quantize.extremes import MinMax
+from blip_edge.quantize.histogram import Histogram
+from blip_edge.quantize.observers import Entropy, Mse, Observer, Percentile, observer
+from blip_edge.quantize.search import affine, divergence, squared_error
 
 ENDS = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
-def squared_error(x: Tensor, span: tuple[float, float] | None) -> float:
+def mean_error(x: Tensor, span: tuple[float, float] | None) -> float:
     assert span is not None
     scale, zero = affine(*span)
     steps = (torch.round(x / scale) + zero).clamp(0, 255)
@@ -54,7 +58,7 @@ def test_min_max_over_several_batches() -> None:
     assert watch.span() == (-3.0, 2.0)
 
 
-@pytest.mark.parametrize("watch", [MinMax(), Percentile(), Mse()])
+@pytest.mark.parametrize("watch", [MinMax(), Percentile(), Mse(), Entropy()])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_refused(watch: Observer, value: float) -> None:
     with pytest.raises(ArtifactError, match="not finite"):
@@ -81,7 +85,7 @@ def test_all_percent_is_min_max() -> None:
 
 
 def test_one_value_alone_is_its_own_range() -> None:
-    for watch in (MinMax(), Percentile(99), Mse()):
+    for watch in (MinMax(), Percentile(99), Mse(), Entropy()):
         watch.see(torch.full((10,), 3.0))
         assert watch.span() == pytest.approx((3.0, 3.0))
 
@@ -109,7 +113,7 @@ def test_least_squares_gives_up_an_outlier_and_keeps_an_even_spread() -> None:
     everything.see(values)
     span = watch.span()
     assert span is not None and 3 < span[1] < 12
-    assert squared_error(values, span) < squared_error(values, everything.span()) / 2
+    assert mean_error(values, span) < mean_error(values, everything.span()) / 2
     even = torch.linspace(-1, 3, 10_000)
     watch = Mse()
     watch.see(even)
@@ -122,4 +126,88 @@ def test_least_squares_never_does_worse_than_min_max_on_gelu() -> None:
     watch, everything = Mse(), MinMax()
     watch.see(values)
     everything.see(values)
-    assert squared_error(values, watch.span()) <= squared_error(values, everything.span()) * 1.01
+    assert mean_error(values, watch.span()) <= mean_error(values, everything.span()) * 1.01
+
+
+RANGES = [(-1.0, 1.0), (-0.3, 0.9), (-4.0, 3.0), (0.0, 0.02), (-2.0, 0.0), (-0.01, 2.5)]
+SHAPES: list[Callable[[Tensor], Tensor]] = [lambda x: x, torch.nn.functional.gelu, lambda x: x**3]
+
+
+def counted(shape: Callable[[Tensor], Tensor], merged: int = 1) -> tuple[Tensor, Tensor]:
+    histogram = Histogram()
+    histogram.see(shape(torch.randn(20_000, generator=torch.Generator().manual_seed(1))))
+    return histogram.filled(merged)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_error_of_many_ranges_is_that_of_each_rounded_bin_by_bin(
+    shape: Callable[[Tensor], Tensor],
+) -> None:
+    centres, counts = counted(shape)
+    for (low, high), got in zip(RANGES, squared_error(centres, counts, RANGES), strict=True):
+        scale, zero = affine(low, high)
+        steps = (torch.round(centres / scale) + zero).clamp(0, 255)
+        want = float((counts * (centres - scale * (steps - zero)) ** 2).sum())
+        assert float(got) == pytest.approx(want, rel=1e-5)
+
+
+def divergence_by_hand(centres: Tensor, counts: Tensor, low: float, high: float) -> float:
+    """P and Q as lists, bin by bin."""
+    inside = [i for i, x in enumerate(centres.tolist()) if low <= x <= high]
+    n = counts.tolist()
+    p = {i: n[i] for i in inside}
+    p[inside[0]] += sum(n[: inside[0]])
+    p[inside[-1]] += sum(n[inside[-1] + 1 :])
+    scale, zero = affine(low, high)
+    steps: dict[int, list[int]] = {}
+    for i in inside:
+        step = min(max(math.ceil(centres[i].item() / scale - 0.5) + zero, 0), 255)
+        steps.setdefault(step, []).append(i)
+    q = {i: sum(n[j] for j in group) / len(group) for group in steps.values() for i in group}
+    all_p, all_q = sum(p.values()), sum(q.values())
+    parts = (p[i] / all_p * math.log(p[i] / all_p / (q[i] / all_q)) for i in inside)
+    return float(sum(parts))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_divergence_of_many_ranges_is_that_of_each_by_hand(
+    shape: Callable[[Tensor], Tensor],
+) -> None:
+    centres, counts = counted(shape, merged=4)
+    ranges = [each for each in RANGES if ((centres >= each[0]) & (centres <= each[1])).any()]
+    found = divergence(centres, counts, ranges).tolist()
+    for (low, high), got in zip(ranges, found, strict=True):
+        want = divergence_by_hand(centres, counts, low, high)
+        assert got == pytest.approx(want, abs=1e-5) and got > -1e-9
+
+
+def test_entropy_gives_up_a_long_tail_and_keeps_an_even_spread() -> None:
+    values = torch.randn(400_000, generator=torch.Generator().manual_seed(0))
+    tail, even = Entropy(), Entropy()
+    tail.see(torch.cat([values, torch.tensor([300.0])]))
+    even.see(torch.linspace(-1, 3, 10_000))
+    low, high = tail.span() or (0.0, 0.0)
+    assert -6 < low < -3 and 3 < high < 100
+    assert even.span() == pytest.approx((-1.0, 3.0), rel=0.05)
+
+
+@given(scale=st.sampled_from([2.0**-10, 1.0, 2.0**30]), seed=st.integers(0, 20))
+@settings(deadline=None, max_examples=20)
+def test_ranges_follow_the_values_unit(scale: float, seed: int) -> None:
+    """Nothing in the search is in absolute numbers."""
+    values = torch.randn(2_000, generator=torch.Generator().manual_seed(seed)) ** 3
+    for name in ("percentile", "mse", "entropy"):
+        one, other = observer(name), observer(name)
+        one.see(values)
+        other.see(values * scale)
+        want = [end * scale for end in one.span() or ()]
+        assert list(other.span() or ()) == pytest.approx(want, rel=1e-6)
+
+
+def test_tens_of_values_have_a_range_by_every_observer() -> None:
+    for name in ("min-max", "percentile", "mse", "entropy"):
+        watch = observer(name)
+        assert watch.span() is None
+        watch.see(torch.tensor([-1.0, 0.0, 0.0, 5.0]))
+        low, high = watch.span() or (9.0, 9.0)
+        assert -1 <= low <= 0 <= high <= 5

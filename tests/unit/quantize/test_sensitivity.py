@@ -11,9 +11,9 @@ from blip_edge.data.dataset import Dataset
 from blip_edge.models import Model
 from blip_edge.models.quantized import Quantization, apply_quantization, quantizable_layers
 from blip_edge.quantize.calibrate import Seen, decode, pick
+from blip_edge.quantize.decide import decide
 from blip_edge.quantize.recipe import QuantizeRecipe
 from blip_edge.quantize.sensitivity import Noise, layer_sqnr
-from blip_edge.quantize.stage import decide
 
 FC2 = "vision_model.encoder.layers.1.mlp.fc2"
 RECIPE = QuantizeRecipe(observer="min-max", sensitivity="sqnr", floor_db=0)

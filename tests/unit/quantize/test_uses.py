@@ -1,78 +1,25 @@
 """Models that do not caption: what they are calibrated on, and by what they are judged."""
 
 import random
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blip_edge.artifact import read_json, write_json
+from blip_edge.artifact import read_json
 from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError
-from blip_edge.models import Model, build
-from blip_edge.models.config import Architecture
+from blip_edge.models import Model
 from blip_edge.models.folder import load_model, save_model
 from blip_edge.models.quantized import Quantization, quantizable_layers
 from blip_edge.quantize import QuantizeRecipe, quantize
 from blip_edge.quantize.uses import judged_by
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
-
-KINDS: dict[Task, tuple[Architecture, str]] = {
-    "retrieval": ("BlipForImageTextRetrieval", "r_mean"),
-    "vqa": ("BlipForQuestionAnswering", "vqa_accuracy"),
-    "nlvr2": ("BlipForImagesAndTextClassification", "accuracy"),
-}
-
-
-@pytest.fixture(params=list(KINDS))
-def task(request: pytest.FixtureRequest) -> Task:
-    found: Task = request.param
-    return found
-
-
-@pytest.fixture
-def asked(data: Path) -> Path:
-    """The data set with questions and sentences about its pictures."""
-    images = [row["image"] for row in read_json(data / "caption_train.json")]
-    for split in ("train", "val"):
-        rows = [
-            {
-                "question_id": n,
-                "image": image,
-                "question": "what is under it",
-                "answer": ["a star"] * 10,
-            }
-            for n, image in enumerate(images)
-        ]
-        write_json(data / f"vqa_{split}.json", rows)
-    for split in ("train", "dev"):
-        said = [
-            {
-                "identifier": f"{split}-{n}-0-0",
-                "sentence": "both show a red circle",
-                "label": "True" if n % 2 else "False",
-                "images": [image, images[0]],
-            }
-            for n, image in enumerate(images)
-        ]
-        write_json(data / f"nlvr_{split}.json", said)
-    return data
-
-
-def trained(captioner: Model, task: Task) -> Model:
-    torch.manual_seed(3)
-    config = replace(captioner.config, architecture=KINDS[task][0])
-    blip = build(config).eval()
-    for name, parameter in blip.named_parameters():
-        if "norm" not in name.lower():
-            nn.init.normal_(parameter, std=0.2)
-    return captioner.with_blip(blip)
+from tests.unit.quantize.kinds import KINDS, trained
 
 
 def saved(model: Model, folder: Path) -> Path:
