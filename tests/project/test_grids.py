@@ -14,10 +14,11 @@ def _page(program: str) -> tuple[str, str]:
     """The page of a program as it is, and as its record would write it."""
     grid: Any = importlib.import_module(program)
     page, kept = grid.PAGE.read_text(), json.loads(grid.RECORD.read_text())
-    rows = {
-        "capfilt_grid": lambda: (grid.ROWS, grid.SEEDS),
-        "quantize_grid": lambda: (grid.FORMS, tuple(grid.MODELS), grid.TARGETS),
-    }.get(program, tuple)()
+    rows: tuple[Any, ...] = ()
+    if program == "capfilt_grid":
+        rows = (grid.ROWS, grid.SEEDS)
+    elif program == "quantize_grid":
+        rows = (grid.FORMS, tuple(grid.MODELS), grid.TARGETS)
     return page, grid.with_table(page, kept, *rows)
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.models import Model, count_parameters, load_model, save_model
 from blip_edge.models.config import ARCHITECTURES
-from blip_edge.models.quantized import QuantizedLinear
+from blip_edge.models.quantized import WeightOnlyLinear
 from blip_edge.models.smaller_vocabulary import with_vocabulary
 from blip_edge.preprocess import Preprocess
 from blip_edge.text import Tokenizer
@@ -227,7 +227,10 @@ def test_spare_rows_of_an_embedding_go() -> None:
 
 def test_a_network_in_8_bits_is_refused() -> None:
     old = of("caption")
-    old.blip.set_submodule("vision_model.encoder.layers.0.mlp.fc1", QuantizedLinear(48, 32))
+    path = "vision_model.encoder.layers.0.mlp.fc1"
+    layer = old.blip.get_submodule(path)
+    assert isinstance(layer, nn.Linear)
+    old.blip.set_submodule(path, WeightOnlyLinear.from_linear(layer))
     with pytest.raises(ArtifactError, match=r"whose vocabulary is cut does not fit .*fc1\.weight"):
         with_vocabulary(old, FEWER)
 
