@@ -53,7 +53,9 @@ def runs(world: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     done: list[Done] = together(folder / "together", asked(world.folder, folder))
     codes = [found["codes"] for found in done]
-    assert codes == [[0, 0], [0, 0], [-9, -9], [0, 0], [0, 0], [0, 0]], done
+    killed = codes.pop(2)
+    assert -9 in killed and 0 not in killed, done  # who is killed last may first miss the other
+    assert codes == [[0, 0]] * 5, done
     return folder
 
 
