@@ -22,7 +22,7 @@ def _page(program: str) -> tuple[str, str]:
     return page, grid.with_table(page, kept, *rows)
 
 
-@pytest.mark.parametrize("program", ["capfilt_grid", "quantize_grid"])
+@pytest.mark.parametrize("program", ["capfilt_grid", "capfilt_throughput", "quantize_grid"])
 def test_the_page_says_what_the_record_holds(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     page, written = _page(program)
