@@ -10,7 +10,7 @@ import inspect
 import json
 import textwrap
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,15 +61,19 @@ def find(stage: str, name: str | Path) -> Path:
 
 
 def load(
-    cls: type[R], stage: str, name: str | Path | None = None, overrides: Sequence[str] = ()
+    cls: type[R],
+    stage: str,
+    name: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
 ) -> R:
-    """A recipe of class `cls`: defaults, then the file, then `key=value` overrides.
+    """A recipe of class `cls`: defaults, `base`, then the file, then `key=value` overrides.
 
     Raises:
         UsageError: the file is missing or not TOML, a key is unknown, or a value is out of range.
     """
     path = None if name is None else find(stage, name)
-    values = {} if path is None else _read(path)
+    values = dict(base or {}) | ({} if path is None else _read(path))
     values |= dict(_override(text) for text in overrides)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Bar", "Box", "Point", "latency_plot", "place_labels", "size_plot"]
+__all__ = ["Bar", "Box", "Point", "latency_plot", "pareto_front", "place_labels", "size_plot"]
 
 # Stand-ins that nothing else draws with -> the page's own colours.
 _INK, _MUTED, _GRID = "#0a0b0c", "#0a0b0d", "#0a0b0e"
@@ -91,6 +91,21 @@ class Box:
         return area - self.overlap(frame)
 
 
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The bundles that no other one beats: none is at least as fast and as good, and better in one.
+
+    They come by latency, the fastest first; of equal ones all are there.
+    """
+    bundles = [point for point in points if point.bundle]
+
+    def beats(one: Point, other: Point) -> bool:
+        no_worse = one.p50_ms <= other.p50_ms and one.quality >= other.quality
+        return no_worse and (one.p50_ms, one.quality) != (other.p50_ms, other.quality)
+
+    front = [point for point in bundles if not any(beats(other, point) for other in bundles)]
+    return sorted(front, key=lambda point: point.p50_ms)
+
+
 def place_labels(
     points: Sequence[tuple[float, float]],
     sizes: Sequence[tuple[float, float]],
@@ -152,6 +167,9 @@ def latency_plot(
 ) -> str:
     """Quality over median latency, a labelled marker per point, as an SVG element.
 
+    Where there is a choice, steps join the bundles of the Pareto front: the best quality that is to
+    be had in so many milliseconds.
+
     Args:
         points: at least one.
         reference: the teacher's quality, drawn as a line.
@@ -171,6 +189,10 @@ def latency_plot(
     axes.set_ylabel("CIDEr (up is better)")
     axes.grid(True)
     taken = [] if reference is None else _reference(figure, axes, reference)
+    front = pareto_front(points)
+    if len(front) > 1:
+        best = [(point.p50_ms, point.quality) for point in front]
+        axes.step(*zip(*best, strict=True), where="post", color=_ACCENT, linewidth=1.4, zorder=2)
     for index, point in enumerate(points):
         axes.plot(
             point.p50_ms,

@@ -8,6 +8,9 @@ of time. Whatever was told is kept, so that one that goes away in mid-run leaves
     {"bundle": 0, "samples": [{"total_ms": …}]}    a burst of warm captions, as in a record
     {"bundle": 0, "captions": ["a red square"]}    what it says of the pictures, in their order
     {"bundle": 0, "graphs": {…}}                   times of single graphs, as in a record
+    {"bundle": 0, "calibration": {…}}              the engine's peaks, as in a record
+    {"bundle": 0, "operators": [{…}]}              those that took the time, as in a record
+    {"bundle": 0, "joules": …}                    of all its warm captions, where the system tells
     {"bundle": 0, "peak_memory_bytes": …}
     {"bundle": 0, "note": "…"}, {"note": "…"}      what a reader has to know, of one or of all
     {"others": 0.03, "gemm_slowdown": 1.01}        load and heat, when all is timed
@@ -37,6 +40,7 @@ Sample = dict[str, float]
 Event = Mapping[str, Any]
 Tell = Callable[[Event], None]
 
+_PEAKS = ("fp32_gflops", "int8_gflops")
 _ERRORS = {
     error.exit_code: error
     for error in (UsageError, ArtifactError, MissingExtraError, ToleranceError)
@@ -53,6 +57,8 @@ class Job:
     recipe: BenchRecipe
     threads: int | None = None
     """Of the engine; None: the cores that it may use there."""
+    profile: bool = False
+    """Whether to tell which operators take the time, and how near to its peaks the engine comes."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; paths as they are."""
@@ -61,6 +67,7 @@ class Job:
             "images": [str(image) for image in self.images],
             "recipe": asdict(self.recipe),
             "threads": self.threads,
+            "profile": self.profile,
         }
 
     @classmethod
@@ -71,6 +78,7 @@ class Job:
             images=tuple(folder / name for name in document["images"]),
             recipe=BenchRecipe(**document["recipe"]),
             threads=document["threads"],
+            profile=bool(document.get("profile")),
         )
 
 
@@ -84,6 +92,9 @@ class Timed:
     samples: list[Sample] = field(default_factory=list)
     captions: list[str] | None = None
     graphs: dict[str, Any] | None = None
+    calibration: dict[str, float | None] | None = None
+    operators: list[dict[str, Any]] | None = None
+    joules: float | None = None
     peak_memory_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -160,12 +171,24 @@ def _keep(timed: Timed, event: Event) -> None:
         timed.captions = [str(text) for text in event["captions"]]
     elif "graphs" in event:
         timed.graphs = dict(event["graphs"])
+    elif "calibration" in event:
+        timed.calibration = {name: _known(event["calibration"][name]) for name in _PEAKS}
+    elif "operators" in event:
+        timed.operators = [_operator(row) for row in event["operators"]]
+    elif "joules" in event:
+        timed.joules = _known(event["joules"])
     elif "peak_memory_bytes" in event:
         timed.peak_memory_bytes = event["peak_memory_bytes"]
     elif "note" in event:
         timed.notes.append(str(event["note"]))
     else:
         raise KeyError(*sorted(event))
+
+
+def _operator(row: Mapping[str, Any]) -> dict[str, Any]:
+    words = {name: str(row[name]) for name in ("graph", "name", "type")}
+    numbers = {name: _number(row[name]) for name in ("calls", "ms", "share")}
+    return {**words, **numbers, "where": str(row["where"])}
 
 
 def _known(value: Any) -> float | None:

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,16 @@ import psutil
 
 from blip_edge.benchmarks.cpu import Cpu, parse_cpuinfo, parse_sysctl
 
-__all__ = ["Machine", "Peaks", "cores", "gemm_gflops", "installed", "machine", "peaks"]
+__all__ = [
+    "Machine",
+    "Peaks",
+    "best_seconds",
+    "cores",
+    "gemm_gflops",
+    "installed",
+    "machine",
+    "peaks",
+]
 
 # What can change a number: the engines, what they compute with, and what decodes the pictures.
 _PACKAGES = (
@@ -109,7 +119,7 @@ def peaks(seconds: float = 0.5) -> Peaks:
     size = _COPY_BYTES // 4 if small else _COPY_BYTES
     source = np.ones(size, dtype=np.uint8)
     target = np.ones_like(source)  # touched once, so that no page is faulted in while timing
-    copy = _best(lambda: np.copyto(target, source), seconds)
+    copy = best_seconds(lambda: np.copyto(target, source), seconds)
     return Peaks(gemm_gflops=gemm_gflops(seconds), copy_gb_per_s=round(2 * size / copy / 1e9, 1))
 
 
@@ -118,7 +128,7 @@ def gemm_gflops(seconds: float = 0.5) -> float:
     random = np.random.default_rng(0)
     left = random.standard_normal((_SIDE, _SIDE), dtype=np.float32)
     right, out = left.T.copy(), np.empty_like(left)
-    product = _best(lambda: np.matmul(left, right, out=out), seconds)
+    product = best_seconds(lambda: np.matmul(left, right, out=out), seconds)
     return round(2 * _SIDE**3 / product / 1e9, 1)
 
 
@@ -143,7 +153,8 @@ def cores() -> int:
     return max(1, min(free or 1, physical or free or 1))
 
 
-def _best(work: Any, seconds: float) -> float:
+def best_seconds(work: Callable[[], Any], seconds: float) -> float:
+    """The shortest time of `work` in `seconds` of tries, at least three after one that warms up."""
     work()
     best, started, tries = float("inf"), perf_counter(), 0
     while tries < 3 or perf_counter() - started < seconds:

@@ -29,6 +29,7 @@ def bench(
     images: Sequence[Path] | None = None,
     threads: int | None = None,
     compare: bool = False,
+    profile: bool = False,
     progress: Progress = SILENT,
 ) -> list[Record]:
     """Time bundles side by side; each record is also noted in its bundle's manifest.
@@ -40,6 +41,7 @@ def bench(
         images: the pictures to caption; by default the first bundle's golden ones.
         threads: of the engine; by default the cores that it may use.
         compare: say of each bundle but the first how its median stands to the first one's.
+        profile: tell which operators take the time, where the engine does.
 
     Raises:
         ArtifactError: a folder is no bundle or was tampered with, a picture cannot be read, or the
@@ -53,7 +55,13 @@ def bench(
     how = recipe if recipe is not None else BenchRecipe()
     facts = [bundle_facts(folder) for folder in folders]
     pictures = _pictures(folders[0], images, how.images)
-    job = Job(bundles=tuple(folders), images=tuple(pictures), recipe=how, threads=threads)
+    job = Job(
+        bundles=tuple(folders),
+        images=tuple(pictures),
+        recipe=how,
+        threads=threads,
+        profile=profile,
+    )
     measured = measure(device if device is not None else LocalDevice(), job, facts, progress)
     records = [make_record(fact, measured, number, job) for number, fact in enumerate(facts)]
     if compare:

@@ -15,12 +15,14 @@ from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
+from blip_edge.benchmarks.energy import EnergyMeter
 from blip_edge.benchmarks.job import Job, Sample, Tell
 from blip_edge.benchmarks.load_guard import LoadGuard
 from blip_edge.benchmarks.machine import Machine, cores, gemm_gflops, machine
 from blip_edge.benchmarks.records import BenchRecipe
 from blip_edge.benchmarks.workers import Worker, WorkerProcess
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.manifest import read_manifest
 
 __all__ = ["Turn", "take_turns", "time_bundles"]
 
@@ -56,8 +58,31 @@ def time_bundles(job: Job, tell: Tell, progress: Progress = SILENT) -> None:
         take_turns(turns, names, job.recipe, progress)
         tell({"others": guard.others(), "gemm_slowdown": _slowdown(device)})
         for turn in turns:
+            if turn.joules is not None:
+                tell({"bundle": turn.number, "joules": round(turn.joules, 6)})
             tell({"bundle": turn.number, "peak_memory_bytes": turn.worker.stop()})
+    if job.profile:
+        _profile(job, [turn.number for turn in turns], threads, tell, progress)
     tell({"done": True})
+
+
+def _profile(
+    job: Job, numbers: Sequence[int], threads: int, tell: Tell, progress: Progress
+) -> None:
+    """In a process of its own what each engine reaches at its best, and a profiled burst."""
+    names = _slice([str(picture) for picture in job.images], 0, job.recipe.burst)
+    for number in numbers:
+        progress.say(f"profiling {job.bundles[number].name}")
+        worker = WorkerProcess(job.bundles[number], threads)
+        try:
+            calibration = worker.calibrate(read_manifest(job.bundles[number], check=False).target)
+            if calibration is not None:
+                tell({"bundle": number, "calibration": calibration})
+            operators = worker.profile(names)
+            if operators is not None:
+                tell({"bundle": number, "operators": operators})
+        finally:
+            worker.kill()
 
 
 def _teller(tell: Tell, number: int) -> Callable[[list[Sample]], None]:
@@ -105,6 +130,8 @@ class Turn:
     worker: Worker
     samples: list[Sample] = field(default_factory=list)
     seconds: float = 0.0
+    joules: float | None = 0.0
+    """That the machine took meanwhile; None where its system does not tell."""
     number: int = 0
     """Of its bundle in the job."""
     tell: Callable[[list[Sample]], None] = lambda samples: None
@@ -114,6 +141,11 @@ class Turn:
         """Whether this bundle has been timed long enough."""
         enough = len(self.samples) >= recipe.runs and self.seconds >= recipe.seconds
         return bool(self.samples) and (enough or self.seconds >= recipe.max_seconds)
+
+    def add_joules(self, spent: float | None) -> None:
+        """Add what a burst took; one that is not known leaves the whole unknown."""
+        if self.joules is not None:
+            self.joules = None if spent is None else self.joules + spent
 
 
 def take_turns(
@@ -129,13 +161,15 @@ def take_turns(
         count = min(recipe.burst, recipe.warmup - start)
         for turn in turns:
             turn.worker.run(_slice(images, start, count))
-    rounds, began = _Rounds(turns, recipe), monotonic()
+    rounds, began, meter = _Rounds(turns, recipe), monotonic(), EnergyMeter()
     for number in progress.track(rounds, "timing", total=rounds.expected):
         burst = _slice(images, number * recipe.burst, recipe.burst)
         for turn in turns if number % 2 == 0 else reversed(turns):
+            meter.lap()
             started = perf_counter()
             samples = turn.worker.run(burst)
             turn.seconds += perf_counter() - started
+            turn.add_joules(meter.lap())
             indices = range(number * recipe.burst, (number + 1) * recipe.burst)
             at = round(monotonic() - began, 3)
             told = [

@@ -23,9 +23,21 @@ a browser or a script in another language can write it too; what is not known is
     p50_ms, p90_ms   of total_ms, again, because everybody asks for them; null when not measured
     p50_by_minute_ms                the medians of each minute, when timing took longer than one
     tokens_per_s     caption tokens over decode time
+    joules_per_caption              of the processor and its memory meanwhile, idle power included;
+                     null where the system does not tell (`energy`)
     peak_memory_bytes               highest resident memory of the process, interpreter included
     graphs           times of single graphs, where a device runs no whole captions: by name and
                      compute unit load_ms, samples_ms, p50_ms, operators (counts by unit)
+    calibration      with `--profile`: the engine's own best matrix products, of 1024 rows and
+                     columns: fp32_gflops, int8_gflops, 10^9 operations a second; of memory,
+                     device tells
+    reached          with `--profile`, of stages whose multiplications the manifest tells (vision):
+                     macs, bound_ms (`roofline`, by calibration and device.peaks), share (of the
+                     median time, so that 1 is the roof)
+    operators        with `--profile`: those that took most of each graph's time, the slowest
+                     first: graph, name, type, calls, ms (of all calls together), share of the
+                     graph's time, where (CPU, or as the engine says); a graph's first run is left
+                     out
     complete         false: the device went away in mid-run; what it had told is here
     noisy            true: others had more than a tenth of the cores meanwhile; null: not known
     others           that share of the cores, 0 to 1
@@ -37,7 +49,9 @@ a browser or a script in another language can write it too; what is not known is
     notes            what a reader has to know, such as why nothing was timed
 
 Version 1 had no where, captions, p50_by_minute_ms, graphs, complete, noisy, others, throttled,
-gemm_slowdown, compared and no column at_s; all else is as it was.
+gemm_slowdown, compared and no column at_s; all else is as it was. Fields that came to version 2
+later are absent in older records: calibration, joules_per_caption,
+operators, reached.
 """
 
 from dataclasses import dataclass
@@ -107,8 +121,12 @@ class Record(TypedDict):
     p90_ms: float | None
     p50_by_minute_ms: list[float]
     tokens_per_s: float | None
+    joules_per_caption: float | None
     peak_memory_bytes: int | None
     graphs: dict[str, Any] | None
+    calibration: dict[str, float | None] | None
+    reached: dict[str, dict[str, float]] | None
+    operators: list[dict[str, Any]] | None
     complete: bool
     noisy: bool | None
     others: float | None

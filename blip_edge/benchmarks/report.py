@@ -13,7 +13,7 @@ from typing import Any
 
 from blip_edge.artifact import read_json
 from blip_edge.benchmarks import wording
-from blip_edge.benchmarks.figures import Bar, Point, latency_plot, size_plot
+from blip_edge.benchmarks.figures import Bar, Point, latency_plot, pareto_front, size_plot
 from blip_edge.benchmarks.page import picture_uri, write_page
 from blip_edge.benchmarks.report_devices import (
     device_rows,
@@ -264,13 +264,21 @@ def _plots(
         plots["latency"] = {
             side: latency_plot(points, reference=reference, narrow=narrow, salt=f"{place}l{side}")
             for side, narrow in sides.items()
-        } | {"words": "; ".join(_point_in_words(point) for point in points)}
+        } | {"words": _points_in_words(points)}
     if bars:
         plots["sizes"] = {
             side: size_plot(bars, narrow=narrow, salt=f"{place}s{side}")
             for side, narrow in sides.items()
         } | {"words": "; ".join(f"{b.label}: {wording.number(b.megabytes)} MB" for b in bars)}
     return plots
+
+
+def _points_in_words(points: Sequence[Point]) -> str:
+    words = "; ".join(_point_in_words(point) for point in points)
+    front = pareto_front(points)
+    if len(front) < 2:
+        return words
+    return f"{words}. Nobody is both faster and better than {_listed([p.label for p in front])}"
 
 
 def _point_in_words(point: Point) -> str:

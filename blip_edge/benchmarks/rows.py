@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 
 from blip_edge import __version__
 from blip_edge.artifact import read_json, write_json
-from blip_edge.benchmarks.job import Job, Measured, Sample
+from blip_edge.benchmarks.job import Job, Measured, Sample, Timed
 from blip_edge.benchmarks.load_guard import BUSY
 from blip_edge.benchmarks.records import SCHEMA_VERSION, Record
+from blip_edge.benchmarks.roofline import least_ms
 from blip_edge.benchmarks.stats import drift, summarise
 from blip_edge.benchmarks.stopwatch import COLUMNS, TIMES
 from blip_edge.errors import ArtifactError
@@ -39,6 +40,8 @@ class BundleFacts:
     bytes: int
     generation: Generation
     image_size: int
+    work: dict[str, tuple[int, int]]
+    """By stage, where the manifest tells: multiplications, and bytes of what is read for them."""
 
 
 def bundle_facts(folder: Path) -> BundleFacts:
@@ -54,8 +57,13 @@ def bundle_facts(folder: Path) -> BundleFacts:
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     try:
         size = sum(int(graph["bytes"]) for graph in document["graphs"].values())
+        work = {
+            name: (int(graph["macs"]), int(graph["bytes"]))
+            for name, graph in document["graphs"].items()
+            if graph.get("macs")
+        }
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder}: manifest.json tells no bytes of a graph: {error}") from None
+        raise ArtifactError(f"{folder}: manifest.json tells no size of a graph: {error}") from None
     return BundleFacts(
         name=Path(folder).resolve().name,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
@@ -64,6 +72,7 @@ def bundle_facts(folder: Path) -> BundleFacts:
         bytes=size,
         generation=manifest.generation,
         image_size=manifest.preprocess.size,
+        work=work,
     )
 
 
@@ -95,8 +104,12 @@ def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -
         p90_ms=None if total is None else total["p90_ms"],
         p50_by_minute_ms=_by_minute(columns),
         tokens_per_s=_tokens_per_s(columns),
+        joules_per_caption=_joules_per_caption(timed),
         peak_memory_bytes=timed.peak_memory_bytes,
         graphs=timed.graphs,
+        calibration=timed.calibration,
+        reached=_reached(facts, measured, timed, stats),
+        operators=timed.operators,
         complete=measured.complete,
         noisy=None if measured.others is None else measured.others > BUSY,
         others=None if measured.others is None else round(measured.others, 4),
@@ -108,7 +121,28 @@ def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -
     )
     if total is not None:
         record["notes"] += _warnings(record)
+    if job.profile and timed.operators is None and measured.complete:
+        engine = f"{facts.target} on {measured.where}"
+        record["notes"].append(f"{engine} does not tell which operators take the time")
     return record
+
+
+def _reached(
+    facts: BundleFacts, measured: Measured, timed: Timed, stats: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]] | None:
+    """How near each stage comes to the roof, of those whose work and time are known."""
+    peaks = timed.calibration or {}
+    gflops = peaks.get("int8_gflops" if facts.precision == "int8" else "fp32_gflops")
+    copy = (measured.device.get("peaks") or {}).get("copy_gb_per_s")
+    if not gflops or not copy:
+        return None
+    found = {}
+    for stage, (macs, moved) in facts.work.items():
+        if time := stats.get(f"{stage}_ms"):
+            bound = least_ms(macs, moved, gflops * 1e9, copy * 1e9)
+            share = round(bound / time["p50_ms"], 4)
+            found[stage] = {"macs": macs, "bound_ms": round(bound, 4), "share": share}
+    return found or None
 
 
 def note_latency(folder: Path, record: Record) -> None:
@@ -152,6 +186,12 @@ def _by_minute(columns: dict[str, list[float]]) -> list[float]:
 def _tokens_per_s(columns: dict[str, list[float]]) -> float | None:
     milliseconds = sum(columns.get("decode_ms", ()))
     return round(sum(columns["tokens"]) / milliseconds * 1e3, 2) if milliseconds else None
+
+
+def _joules_per_caption(timed: Timed) -> float | None:
+    if timed.joules is None or not timed.samples:
+        return None
+    return round(timed.joules / len(timed.samples), 6)
 
 
 def _slowdowns(grown: float | None, measured: Measured) -> tuple[float | None, ...]:

@@ -2,8 +2,10 @@
 
 A fresh process per bundle keeps one engine's threads, caches and memory out of another's numbers.
 It speaks JSON, a document a line. It greets with how long opening took; `{"images": [...]}` is
-answered with a sample per picture; `{"stop": true}` with the memory it needed, and then it ends. A
-failure that a user can cause is answered with its exit code and message.
+answered with a sample per picture; `{"profile": [...]}` with the operators that took the time on
+these pictures, instead of all timing; `{"calibrate": TARGET}` with what its engine reaches at its
+best; `{"stop": true}` with the memory it needed, and then it ends.
+A failure that a user can cause is answered with its exit code and message.
 """
 
 import json
@@ -42,6 +44,12 @@ def serve(opener: Opener, bundle: Path, threads: int, lines: Iterable[str], out:
             if request.get("stop"):
                 reply({"peak_memory_bytes": peak_memory_bytes()})
                 return 0
+            if "calibrate" in request:
+                reply({"calibration": _calibration(request["calibrate"], threads)})
+                continue
+            if "profile" in request:
+                reply({"operators": _operators(model, bundle, request["profile"])})
+                continue
             reply({"samples": [watch.caption(image) for image in request["images"]]})
     except BlipEdgeError as error:
         reply({"error": {"exit_code": error.exit_code, "message": str(error)}})
@@ -82,6 +90,18 @@ def _open(bundle: Path, threads: int) -> Captioner:
     from blip_edge.runtime.load import load  # here, so that importing the engine counts as loading
 
     return load(bundle, threads=threads)
+
+
+def _operators(model: Captioner, bundle: Path, images: list[str]) -> list[dict[str, Any]] | None:
+    from blip_edge.benchmarks.operators import profile_captions  # timing needs none of it
+
+    return profile_captions(model, bundle, images)
+
+
+def _calibration(target: str, threads: int) -> dict[str, float | None] | None:
+    from blip_edge.benchmarks.calibration import calibrate
+
+    return calibrate(target, threads)
 
 
 def _greeting(model: Captioner) -> dict[str, Any]:

@@ -31,6 +31,14 @@ class Worker(Protocol):
         """Caption these pictures one after the other."""
         ...
 
+    def calibrate(self, target: str) -> dict[str, float | None] | None:
+        """What the engine of `target` reaches at its best; see `calibration`."""
+        ...
+
+    def profile(self, images: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Caption these pictures under the engine's profiler; see `operators`."""
+        ...
+
     def stop(self) -> int | None:
         """End the process; its peak memory in bytes."""
         ...
@@ -76,6 +84,16 @@ class WorkerProcess:
         """Caption these pictures one after the other."""
         samples: list[Sample] = self._ask({"images": list(images)})["samples"]
         return samples
+
+    def calibrate(self, target: str) -> dict[str, float | None] | None:
+        """What the engine of `target` reaches at its best; see `calibration`."""
+        found: dict[str, float | None] | None = self._ask({"calibrate": target})["calibration"]
+        return found
+
+    def profile(self, images: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Caption these pictures under the engine's profiler; see `operators`."""
+        found: list[dict[str, Any]] | None = self._ask({"profile": list(images)})["operators"]
+        return found
 
     def stop(self) -> int | None:
         """End the process; its peak memory in bytes."""

@@ -1,12 +1,16 @@
 """The verbs that put a model onto a device: export it, and verify what was exported."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
+from blip_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from blip_edge.benchmarks.profiles import DeviceProfile
 
 __all__ = ["app"]
 
@@ -19,15 +23,25 @@ app = typer.Typer()
         "blip-edge export runs/quickstart/int8 --target onnx -o bundle",
         "blip-edge export runs/quickstart/int8 --target openvino --autotune -o bundle",
         "blip-edge export runs/quickstart/student --target coreml --precision fp16 -o phone",
+        "blip-edge export runs/quickstart/int8 --preset rpi5 -o pi",
     ),
 )
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")],
-    target: Annotated[
-        Literal["onnx", "openvino", "coreml", "executorch", "huggingface"],
-        typer.Option("--target", help="What will run it."),
-    ],
     output: options.Output,
+    target: Annotated[
+        Literal["onnx", "openvino", "coreml", "executorch", "huggingface"] | None,
+        typer.Option("--target", help="What will run it; --preset's if not given."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="DEVICE",
+            help="Target, precision and limits for a device, by its profile's name or file; "
+            "recipe and flags win over it.",
+        ),
+    ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"] | None,
         typer.Option(
@@ -65,17 +79,22 @@ def export(
         from blip_edge.errors import import_extra
         from blip_edge.recipe import load
 
+        device = None if preset is None else _preset(preset)
+        wanted = target or (device.target if device is not None else None)
+        if wanted is None:
+            raise UsageError("give --target, or --preset with a device's profile")
         import_extra("torch", "train")
         from blip_edge.cli.describe import ask_of
         from blip_edge.exporters import ExportRecipe
         from blip_edge.exporters import export as run
 
         given = overrides(set_, precision=precision, autotune=autotune)
-        how = load(ExportRecipe, "exporters", recipe, given)
+        base = None if device is None else device.export_keys()
+        how = load(ExportRecipe, "exporters", recipe, given, base)
         run(
             model,
             output,
-            target=target,
+            target=wanted,
             recipe=how,
             data=data,
             seed=seed,
@@ -83,7 +102,17 @@ def export(
             progress=out.progress,
         )
         out.folder(output)
+        if device is not None:
+            out.progress.say(f"{device.title}: run it with --threads {device.threads} there")
         out.next("blip-edge", *ask_of(output))
+
+
+def _preset(name: str) -> "DeviceProfile":
+    from blip_edge.benchmarks.profiles import THIS, profile
+
+    if name == THIS:
+        raise UsageError("this machine's profile has peaks only; give a preset's name, or --target")
+    return profile(name)
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """The verbs about speed: bench, and the page that shows quality and speed together."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
+
+_SHOWN = 5  # operators of a graph on the terminal; a record has more
 
 
 @app.command(
@@ -60,6 +63,10 @@ def bench(
         typer.Option(
             "--compare", metavar="", help="Each bundle's factor to the first, with an interval."
         ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", metavar="", help="The operators that take the time, too."),
     ] = False,
     gate: Annotated[
         Path | None,
@@ -124,6 +131,7 @@ def bench(
             images=None if data is None else _pictures(data),
             threads=threads,
             compare=compare,
+            profile=profile,
             progress=out.progress,
         )
         rejected = None
@@ -140,11 +148,18 @@ def bench(
                 raise ToleranceError(f"{rejected}; the records are kept at {place}")
         if rejected is not None:
             raise rejected
-        out.result(records, _latencies(records, compare))
+        text = _latencies(records, compare)
+        out.result(records, "\n\n".join([text, *_operators(records)]))
         for record in records:
             if minutes := record["p50_by_minute_ms"]:
                 medians = ", ".join(f"{median:.1f}" for median in minutes)
                 out.progress.say(f"{record['name']}: p50 ms, minute by minute: {medians}")
+            for stage, reached in (record["reached"] or {}).items():
+                out.progress.say(
+                    f"{record['name']}: {stage} reaches {reached['share']:.0%} of the roof"
+                )
+            if (joules := record["joules_per_caption"]) is not None:
+                out.progress.say(f"{record['name']}: {joules:.3g} joules a caption")
             for note in record["notes"]:
                 out.progress.say(f"{record['name']}: {note}")
 
@@ -174,6 +189,22 @@ def _latencies(records: "Sequence[Record]", compare: bool) -> str:
     factors = [_factor(dict(record), first=not place) for place, record in enumerate(records)]
     rows = [(*row, factor) for row, factor in zip(rows, factors, strict=True)]
     return table(rows, head=(*head, "times as slow (95 %)"))
+
+
+def _operators(records: "Sequence[Record]") -> list[str]:
+    """A table for each bundle whose engine told, of the first few operators of each graph."""
+    tables = []
+    for record in records:
+        seen, rows = Counter[str](), []
+        for row in record["operators"] or ():
+            seen[row["graph"]] += 1
+            if seen[row["graph"]] <= _SHOWN:
+                times = (str(row["calls"]), f"{row['ms']:.2f}", f"{row['share']:.1%}")
+                rows.append((row["graph"], row["name"], row["type"], *times, row["where"]))
+        if rows:
+            head = (record["name"], "operator", "type", "calls", "ms", "share", "where")
+            tables.append(table(rows, head=head))
+    return tables
 
 
 def _factor(record: dict[str, Any], *, first: bool) -> str:

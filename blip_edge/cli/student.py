@@ -36,7 +36,7 @@ def student_facts(
     if folder is not None and preset_name is not None:
         raise UsageError("a student has one teacher: give either a MODEL folder or --preset")
     import_extra("torch", "train")
-    from blip_edge.benchmarks.roofline import profile
+    from blip_edge.benchmarks.profiles import profile
     from blip_edge.models.cost import Lengths
     from blip_edge.models.presets import preset
     from blip_edge.models.student import StudentSizes, student_config
@@ -126,13 +126,17 @@ def _pair(teacher: float, student: float, text: Callable[[float], str]) -> tuple
 
 def _notes(facts: Mapping[str, Any]) -> list[str]:
     device, lengths = facts["device"], facts["lengths"]
-    peaks = f"{device['gemm_gflops']:g} GFLOP/s in float32"
-    if device["int8_tops"]:
-        peaks += f", {device['int8_tops']:g} TOP/s in int8"
+    units = {
+        "gemm_gflops": "GFLOP/s in float32",
+        "fp16_gflops": "GFLOP/s in float16",
+        "int8_tops": "TOP/s in int8",
+        "bandwidth_gb_per_s": "GB/s",
+    }
+    known = {name: device[name] for name in units if device[name]}
     notes = [
         "Times are the roofline's, not forecasts, and weights come from memory in every run.",
-        f"Device: {device['title']}; {peaks}, {device['bandwidth_gb_per_s']:g} GB/s.",
-        f"These figures are {device['kind']}: {device['source']}.",
+        f"Device: {device['title']}.",
+        *(f"{p['value']:g} {units[n]}: {p['kind']}, {p['source']}." for n, p in known.items()),
         f"Texts have {lengths['tokens']} tokens; a caption is greedy, its prompt has "
         f"{lengths['prompt']} of them, and step is the last of its steps.",
     ]

@@ -36,6 +36,7 @@ from blip_edge.exporters.parity import Gate
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
 from blip_edge.exporters.target import Maker
 from blip_edge.exporters.task_metric import MetricGate
+from blip_edge.models.cost import stage_costs
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.quantized import Form, Quantization, apply_quantization
 from blip_edge.progress import SILENT, Progress
@@ -244,7 +245,7 @@ def _document(
         "target": target,
         "precision": precision,
         "tasks": list(_TARGETS[target].tasks(reference)),
-        "graphs": {g.name: _graph_row(g, target, quantization) for g in graphs},
+        "graphs": {g.name: _graph_row(g, reference, target, quantization) for g in graphs},
         "parity": {},
         "gate": Gate.of(precision, recipe).to_json(),
         "agreement": {},
@@ -293,13 +294,17 @@ def _provenance(
     )
 
 
-def _graph_row(graph: Graph, target: str, quantization: Quantization | None) -> dict[str, Any]:
+def _graph_row(
+    graph: Graph, reference: Model, target: str, quantization: Quantization | None
+) -> dict[str, Any]:
     decided = quantization.layers.items() if quantization else ()
     layers = [d.name for path, d in decided if d.decision == "int8" and graph.runs(path)]
     return {
         "file": f"{graph.name}.{_TARGETS[target].ending}",
         "sha256": "",
         "bytes": 0,
+        # What other graphs multiply depends on the text.
+        "macs": stage_costs(reference.config)["vision"].macs if graph.name == "vision" else None,
         "inputs": _ports(graph.inputs),
         "outputs": _ports(graph.outputs),
         "int8_layers": len(layers),

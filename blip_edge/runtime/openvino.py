@@ -65,16 +65,16 @@ class _Runner:
     def __init__(self, openvino: Any, model: Any, graph: Graph) -> None:
         self._openvino = openvino
         self.compiled = model
-        self._request = self.compiled.create_infer_request()
+        self.request = self.compiled.create_infer_request()
         self._outputs = tuple(graph.outputs)
 
     def __call__(self, feeds: Mapping[str, Any]) -> Values:
         for name, value in feeds.items():
             if isinstance(value, np.ndarray):
                 value = self._openvino.Tensor(value, shared_memory=True)
-            self._request.set_tensor(name, value)
-        self._request.infer()
-        return {name: self._request.get_tensor(name) for name in self._outputs}
+            self.request.set_tensor(name, value)
+        self.request.infer()
+        return {name: self.request.get_tensor(name) for name in self._outputs}
 
 
 class _OpenVinoSession:

@@ -100,3 +100,18 @@ def test_records_become_a_page_that_says_what_is_worse(
     code, _, err = run("report", records, "--against", tmp_path / "none", "-o", page, "--force")
     assert code == 3
     assert "none is missing" in err
+
+
+def test_a_profile_is_a_table_and_in_the_record(run: Run, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    code, out, _ = run("bench", bundle, *QUICK, "--profile", "-o", output)
+    assert code == 0
+    first, second = out.split("\n\n")
+    assert "p50 ms" in first
+    assert second.splitlines()[0].split() == [
+        "toy",
+        *["operator", "type", "calls", "ms", "share", "where"],
+    ]
+    assert "MatMul" in second
+    [record] = json.loads(output.read_text())
+    assert {row["graph"] for row in record["operators"]} == {"vision", "decoder"}

@@ -26,7 +26,7 @@ def test_a_preset_is_weighed_before_anything_is_trained(run: Run) -> None:
     for precision, times in student["roofline_ms"].items():
         assert all(times[stage] < teacher["roofline_ms"][precision][stage] for stage in times)
         assert times["caption"] > times["vision"] + 15 * times["prefill"]
-    assert facts["device"]["kind"] == "measured"
+    assert facts["device"]["gemm_gflops"]["kind"] == "measured"
 
 
 def test_the_table_has_a_line_for_each_stage_and_precision(run: Run) -> None:

@@ -1,12 +1,20 @@
 """Labels that cover nothing."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_edge.benchmarks.figures import Bar, Box, Point, latency_plot, place_labels, size_plot
+from blip_edge.benchmarks.figures import (
+    Bar,
+    Box,
+    Point,
+    latency_plot,
+    pareto_front,
+    place_labels,
+    size_plot,
+)
 
 FRAME = Box(0, 0, 600, 300)
 SIZE = (120.0, 14.0)
@@ -60,6 +68,52 @@ def test_a_wide_range_of_times_is_drawn_by_decades() -> None:
     text = latency_plot(points, reference=102.0, narrow=True, salt="s")
     labels = {element.text for element in ElementTree.fromstring(text).iter() if element.text}
     assert {"10", "100", "fast, 2.00 ms", "slow, 900 ms", "teacher 102.0"} <= labels
+
+
+planes = st.lists(
+    st.builds(
+        Point,
+        label=st.just("a"),
+        p50_ms=st.integers(1, 6).map(float),
+        quality=st.integers(0, 5).map(float),
+        bundle=st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@given(planes)
+def test_the_front_is_what_nobody_beats(points: list[Point]) -> None:
+    front = pareto_front(points)
+    assert all(point.bundle for point in front)
+    for one, two in pairwise(front):  # slower is better, or the very same
+        assert one == two or (one.p50_ms < two.p50_ms and one.quality < two.quality)
+    for point in points:
+        if point.bundle:  # somebody on the front is as fast and as good
+            assert any(f.p50_ms <= point.p50_ms and f.quality >= point.quality for f in front)
+
+
+def steps(points: list[Point]) -> list[list[tuple[float, ...]]]:
+    """The corners of every line of the front's colour, in the plot's own coordinates."""
+    text = latency_plot(points, reference=None, narrow=False, salt="s")
+    lines = [
+        element.get("d", "")
+        for element in ElementTree.fromstring(text).iter()
+        if "fill: none; stroke: var(--accent)" in element.get("style", "")
+    ]
+    return [
+        [tuple(map(float, corner.split())) for corner in line[1:].replace("\n", "").split("L")]
+        for line in lines
+    ]
+
+
+def test_the_front_is_drawn_where_there_is_a_choice() -> None:
+    fast, good, beaten = Point("a", 1.0, 5.0), Point("b", 2.0, 9.0), Point("c", 3.0, 7.0)
+    [[first, corner, last]] = steps([beaten, good, fast])
+    assert corner == (last[0], first[1])  # what is reached holds until something better is
+    assert first[0] < last[0] and first[1] > last[1]  # SVG counts downwards
+    assert steps([good, beaten]) == []  # one beats the other: no line through one point
+    assert steps([fast, Point("stage", 2.0, 9.0, bundle=False)]) == []
 
 
 def test_bars_say_their_size() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blip_edge.benchmarks.job import Job, Measured
@@ -17,7 +17,27 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = ("bundle", "samples", "load_ms", "first_ms", "device", "threads", "others", "note", "error")
+OPERATOR = {
+    "graph": "vision",
+    "name": "m",
+    "type": "MatMul",
+    "calls": 2,
+    "ms": 1.5,
+    "share": 0.5,
+    "where": "CPU",
+}
+NAMES = (
+    "bundle",
+    "operators",
+    "samples",
+    "load_ms",
+    "first_ms",
+    "device",
+    "threads",
+    "others",
+    "note",
+    "error",
+)
 
 
 def test_a_story_becomes_what_was_measured() -> None:
@@ -29,6 +49,8 @@ def test_a_story_becomes_what_was_measured() -> None:
         {"bundle": 1, "captions": ["a red square"]},
         {"bundle": 0, "note": "simulated"},
         {"others": 0.5, "gemm_slowdown": None},
+        {"bundle": 1, "operators": [OPERATOR | {"more": "than asked"}]},
+        {"bundle": 1, "joules": 2.5},
         {"bundle": 1, "peak_memory_bytes": 12},
     ):
         measured.hear(event)
@@ -40,6 +62,7 @@ def test_a_story_becomes_what_was_measured() -> None:
     assert (first.samples, first.notes) == ([], ["simulated"])
     assert second.samples == [{"total_ms": 1.5, "steps": 3}]
     assert (second.load_ms, second.first_ms) == ([5.0], [2])
+    assert (second.operators, second.joules) == ([OPERATOR], 2.5)
     assert (second.captions, second.peak_memory_bytes) == (["a red square"], 12)
 
 
@@ -50,6 +73,8 @@ def test_a_story_becomes_what_was_measured() -> None:
         {"bundle": 0, "samples": [{"total_ms": float("nan")}]},
         {"bundle": 0, "samples": [{"total_ms": "fast"}]},
         {"bundle": 0, "samples": 3},
+        {"bundle": 0, "operators": [{"graph": "vision"}]},
+        {"bundle": 0, "operators": [OPERATOR | {"ms": float("inf")}]},
         {"bundle": 0},
         {"device": 7},
         {},
@@ -60,6 +85,8 @@ def test_nonsense_is_refused(event: dict[str, Any]) -> None:
         Measured(bundles=1).hear(event)
 
 
+# The first example takes a second on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(NAMES), json_values))
 def test_no_event_of_whatever_form_is_a_bug_of_ours(event: dict[str, Any]) -> None:
     measured = Measured(bundles=1)

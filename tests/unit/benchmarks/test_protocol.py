@@ -21,70 +21,7 @@ from blip_edge.benchmarks.machine import Machine, Peaks
 from blip_edge.benchmarks.protocol import Turn, take_turns
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.recipe import load
-
-MANIFEST: dict[str, Any] = {
-    "format_version": 1,
-    "target": "onnx",
-    "precision": "int8",
-    "tasks": ["caption"],
-    "graphs": {
-        "vision": {
-            "file": "vision.onnx",
-            "sha256": "0" * 64,
-            "bytes": 700,
-            "inputs": {},
-            "outputs": {},
-        },
-        "decoder": {
-            "file": "decoder.onnx",
-            "sha256": "1" * 64,
-            "bytes": 300,
-            "inputs": {},
-            "outputs": {},
-        },
-    },
-    "preprocess": {
-        "size": {"height": 32, "width": 32},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    },
-    "tokenizer": "tokenizer.json",
-    "decode": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "prompt_ids": [1]},
-    "cache": {"layers": [], "static": None},
-    "quality": None,
-    "latency": [],
-}
-
-
-class FakeWorker:
-    """Writes down who was asked for what; each caption takes `ms`, the first ones `warm` more."""
-
-    log: list[tuple[str, tuple[str, ...]]]
-
-    def __init__(self, name: str, *, ms: float = 1.0, simulated: bool = False) -> None:
-        self.name, self.ms, self.stopped, self.killed = name, ms, 0, 0
-        self.greeting = {"load_ms": 5.0, "simulated": simulated}
-        self.log = []
-
-    def run(self, images: Sequence[str]) -> list[Sample]:
-        self.log.append((self.name, tuple(images)))
-        stages = {"preprocess_ms": self.ms / 4, "vision_ms": self.ms / 4, "decode_ms": self.ms / 2}
-        sample = {"total_ms": self.ms, "cpu_ms": self.ms, "step_ms": self.ms / 4, **stages}
-        return [{**sample, "steps": 3, "tokens": 4} for _ in images]
-
-    def stop(self) -> int | None:
-        self.stopped += 1
-        return 123_456_789
-
-    def kill(self) -> None:
-        self.killed += 1
-
-
-class Quiet:
-    """A load guard on a machine of our own."""
-
-    def others(self) -> float | None:
-        return 0.02
+from tests.unit.benchmarks.fake_worker import MANIFEST, FakeWorker, Quiet
 
 
 def make_turns(names: str) -> tuple[list[Turn], list[tuple[str, tuple[str, ...]]]]:
@@ -205,6 +142,68 @@ def test_a_record_says_everything(bundle: Path, workers: list[FakeWorker]) -> No
     assert record["p50_by_minute_ms"] == []
     assert [worker.stopped for worker in workers] == [1, 1]
     assert workers[-1].killed
+
+
+def test_joules_are_those_of_a_bundles_own_bursts(
+    tmp_path: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counter:
+        """Ten joules between bursts, which are nobody's; two during each of `b`, one of `a`."""
+
+        def __init__(self) -> None:
+            self.laps = itertools.cycle([10.0, 1.0, 10.0, 2.0, 10.0, 2.0, 10.0, 1.0])
+
+        def lap(self) -> float | None:
+            return next(self.laps)
+
+    monkeypatch.setattr(room, "EnergyMeter", Counter)
+    bundles = [make_bundle(tmp_path / name) for name in "ab"]
+    records = bench(bundles, recipe=quick(loads=1, runs=4, burst=2))
+    assert [record["joules_per_caption"] for record in records] == [0.5, 1.0]
+    monkeypatch.setattr(Counter, "lap", lambda self: None)
+    records = bench(bundles, recipe=quick(loads=1))
+    assert [record["joules_per_caption"] for record in records] == [None, None]
+
+
+def test_an_engine_that_tells_no_operators_gets_a_line(
+    bundle: Path, workers: list[FakeWorker]
+) -> None:
+    [record] = bench([bundle], recipe=quick(loads=1), profile=True)
+    assert record["operators"] is None
+    assert record["notes"] == ["onnx on local does not tell which operators take the time"]
+    assert len(workers) == 2 and all(worker.killed for worker in workers)  # profiled by itself
+    [record] = bench([bundle], recipe=quick(loads=1))
+    assert record["notes"] == []
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.1), ("fp32", 0.4)])
+def test_a_stage_whose_work_is_known_is_held_to_the_roof(
+    tmp_path: Path,
+    workers: list[FakeWorker],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    bound: float,
+) -> None:
+    cool = Machine(
+        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3",
+        peaks=Peaks(gemm_gflops=120.0, copy_gb_per_s=10.0),
+    )  # fmt: skip
+    monkeypatch.setattr(room, "machine", lambda measure: cool)
+    monkeypatch.setattr(room, "gemm_gflops", lambda: 120.0)
+    vision = MANIFEST["graphs"]["vision"] | {"macs": 20_000_000}
+    graphs = MANIFEST["graphs"] | {"vision": vision}
+    bundle = make_bundle(tmp_path / "known", graphs=graphs, precision=precision)
+    [record] = bench([bundle], recipe=quick(loads=1), profile=True)
+    assert record["calibration"] == {"fp32_gflops": 100.0, "int8_gflops": 400.0}
+    # 40 M operations; the fake worker takes a quarter of a millisecond for the stage.
+    share = pytest.approx(bound / 0.25)
+    assert record["reached"] == {
+        "vision": {"macs": 20_000_000, "bound_ms": pytest.approx(bound), "share": share}
+    }
+    [unknown] = bench([make_bundle(tmp_path / "unknown")], recipe=quick(loads=1), profile=True)
+    assert unknown["reached"] is None
+    [plain] = bench([bundle], recipe=quick(loads=1))
+    assert (plain["reached"], plain["calibration"]) == (None, None)
 
 
 def test_the_manifest_gets_the_row_and_keeps_the_rest(

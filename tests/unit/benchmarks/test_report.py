@@ -197,9 +197,18 @@ def test_plots_show_the_timed_bundles_only(html: str) -> None:
     [latency] = [label for label in labels if label.startswith("Quality against latency")]
     assert "ONNX Runtime INT8: 6.50 ms, CIDEr 388.2" in latency
     assert "Core ML" not in latency
+    assert "Nobody is both faster and better than" not in latency  # OpenVINO is beaten in both
     [sizes] = [label for label in labels if label.startswith("Size")]
     assert "Core ML FP16: 2.00 MB" in sizes
     assert "#0a0b" not in html  # every stand-in has become one of the page's colours
+
+
+def test_the_front_is_told_in_words_too(tmp_path: Path) -> None:
+    slower = SUMMARY["bundles"]["openvino"] | {"CIDEr": 395.0}
+    bundles = SUMMARY["bundles"] | {"openvino": slower}
+    page = report(SUMMARY | {"bundles": bundles, "samples": []}, tmp_path / "page.html")
+    words = "Nobody is both faster and better than ONNX Runtime INT8 and OpenVINO INT8"
+    assert words in page.read_text(encoding="utf-8")
 
 
 def test_tables_and_pictures_can_be_heard(html: str) -> None:
