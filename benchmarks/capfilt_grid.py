@@ -12,8 +12,6 @@ equally long. The record is train/capfilt.json.
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from capfilt_table import PAGE, with_table
+from runs import ROOT, blip_edge, read
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "capfilt.json"
 SEEDS = (0, 1, 2)
 STEPS = 2000
@@ -106,7 +104,7 @@ def run(folder: Path, minutes: float, seeds: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * minutes
     if not (folder / "data").exists():
-        _blip_edge(folder, ["data", "make", "shapes", "--recipe", "shapes-web", "-o", "data"])
+        blip_edge(folder, ["data", "make", "shapes", "--recipe", "shapes-web", "-o", "data"])
     for cell in cells():
         if time.monotonic() > end:
             break
@@ -119,13 +117,13 @@ def _make(folder: Path, cell: Cell) -> None:
     if cell.bootstrapped:
         data = f"texts-{cell.name}"
         if not (folder / data).exists():
-            _blip_edge(folder, [*_capfilt(folder, cell), "-o", data])
+            blip_edge(folder, [*_capfilt(folder, cell), "-o", data])
     _train(folder, "pretrain", data, cell.name, cell.seed, ["--set", f"steps={cell.row.steps}"])
     for task in METRICS:
         if not (found := _found(folder, cell, task)).exists():
             words = ["eval", cell.name, "--task", task, "--data", "data", "--ci", "--json"]
             words += ["--k", str(READ)] if task == "retrieval" else []
-            found.write_text(_blip_edge(folder, words), encoding="utf-8")
+            found.write_text(blip_edge(folder, words), encoding="utf-8")
 
 
 def _capfilt(folder: Path, cell: Cell) -> list[str]:
@@ -172,7 +170,7 @@ def _train(folder: Path, task: str, data: str, output: str, seed: int, also: lis
     if (folder / output).exists():
         return
     words = ["train", "--data", data, "--recipe", f"shapes-web-{task}", *also]
-    _blip_edge(folder, [*words, "--seed", str(seed), "-o", output])
+    blip_edge(folder, [*words, "--seed", str(seed), "-o", output])
 
 
 def _found(folder: Path, cell: Cell, task: str) -> Path:
@@ -185,7 +183,7 @@ def record(folder: Path) -> dict[str, Any]:
     for cell in cells():
         if not all(_found(folder, cell, task).exists() for task in METRICS):
             continue
-        said = {task: _read(_found(folder, cell, task)) for task in METRICS}
+        said = {task: read(_found(folder, cell, task)) for task in METRICS}
         entry: dict[str, Any] = {
             "metrics": {
                 name: {
@@ -197,7 +195,7 @@ def record(folder: Path) -> dict[str, Any]:
             }
         }
         if cell.bootstrapped:
-            texts = _read(folder / f"texts-{cell.name}" / "capfilt.json")
+            texts = read(folder / f"texts-{cell.name}" / "capfilt.json")
             entry["texts"] = {
                 source: {
                     key: texts[source][key]
@@ -207,18 +205,8 @@ def record(folder: Path) -> dict[str, Any]:
                 for source in ("web", "synthetic")
             }
         found[cell.name] = entry
-    dataset = _read(folder / "data" / "dataset.json")
+    dataset = read(folder / "data" / "dataset.json")
     return {"data": dataset["recipe"], "steps": STEPS, "cells": found}
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -235,7 +223,7 @@ def main() -> None:
         run(given.output, given.minutes, given.seeds)
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), _read(RECORD), ROWS, SEEDS))
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), read(RECORD), ROWS, SEEDS))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from runs import ROOT, between
 
 __all__ = ["PAGE", "table", "with_table"]
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "train" / "README.md"
 BEGIN = "<!-- capfilt: written by benchmarks/capfilt_grid.py -->\n"
 END = "<!-- /capfilt -->\n"
@@ -98,6 +98,4 @@ def _mean(
 
 def with_table(page: str, kept: dict[str, Any], rows: Sequence[Any], seeds: Sequence[int]) -> str:
     """`page` with the table of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept, rows, seeds)}{END}{after}"
+    return between(page, BEGIN, END, table(kept, rows, seeds))

@@ -11,7 +11,6 @@ take turns on the same pictures. The record is benchmarks/results/capfilt-throug
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from runs import ROOT, between, blip_edge
+
 RECORD = ROOT / "benchmarks" / "results" / "capfilt-throughput.json"
 PAGE = ROOT / "train" / "README.md"
 BEGIN = "<!-- throughput: written by benchmarks/capfilt_throughput.py -->\n"
@@ -35,14 +35,14 @@ def make(folder: Path, pictures: int) -> None:
         sets = [*few, f"web={pictures}", "unseen=0", "clips=0", "dialogs=0", "questions=1"]
         flags = [word for pair in sets for word in ("--set", pair)]
         words = ["data", "make", "shapes", "--recipe", "shapes-standard", *flags, "--seed", "7"]
-        _blip_edge(folder, [*words, "-o", "web"])
+        blip_edge(folder, [*words, "-o", "web"])
     for task in TASKS:
         if not (folder / f"{task}-int8").exists():
             words = ["quantize", task, "--data", "data", "--set", "eval_items=0"]
-            _blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", f"{task}-int8"])
+            blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", f"{task}-int8"])
         if not (folder / f"{task}-int8-onnx").exists():
             words = ["export", f"{task}-int8", "--target", "onnx", "-o", f"{task}-int8-onnx"]
-            _blip_edge(folder, words)
+            blip_edge(folder, words)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
@@ -132,14 +132,7 @@ def table(kept: dict[str, Any]) -> str:
 
 def with_table(page: str, kept: dict[str, Any]) -> str:
     """`page` with the words of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
-
-
-def _blip_edge(folder: Path, words: list[str]) -> None:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], cwd=folder, check=True)
+    return between(page, BEGIN, END, table(kept))
 
 
 def main() -> None:

@@ -10,12 +10,11 @@ The record is benchmarks/results/devices.json; raw times stay in the run folder.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from runs import ROOT, between, blip_edge
+
 RECORD = ROOT / "benchmarks" / "results" / "devices.json"
 PAGE = ROOT / "benchmarks" / "README.md"
 BEGIN = "<!-- devices: written by benchmarks/device_records.py -->\n"
@@ -37,7 +36,7 @@ def make(folder: Path, full: Path | None) -> dict[str, list[str]]:
         quantized = f"devices/{name}"
         if not (folder / quantized).exists():
             words = ["quantize", model, "--data", "data", "--set", "sensitivity=sqnr"]
-            _blip_edge(folder, [*words, "--set", "eval_items=0", "-o", quantized])
+            blip_edge(folder, [*words, "--set", "eval_items=0", "-o", quantized])
         for target in TARGETS:
             bundles[target].append(_bundle(folder, quantized, f"devices/{name}-{target}", target))
     if full is not None:
@@ -51,7 +50,7 @@ def _bundle(folder: Path, model: str, output: str, target: str) -> str:
     if not (folder / output).exists():
         # Logits of random weights are all but equal: the gate of single graphs is enough.
         words = ["export", model, "--target", target, "--set", "int8_psnr=10"]
-        _blip_edge(folder, [*words, "-o", output])
+        blip_edge(folder, [*words, "-o", output])
     return output
 
 
@@ -63,7 +62,7 @@ def measure(folder: Path, bundles: dict[str, list[str]], devices: list[str]) -> 
         if not output.exists():
             ran = bundles["onnx"] + ([] if device.startswith("browser") else bundles["openvino"])
             words = ["bench", *ran, "--device", device, "--data", "data", "--mode", "quick"]
-            _blip_edge(folder, [*words, "--threads", "2", "-o", str(output.resolve())])
+            blip_edge(folder, [*words, "--threads", "2", "-o", str(output.resolve())])
         for record in json.loads(output.read_text(encoding="utf-8")):
             kept = {key: record[key] for key in KEPT}
             # An address says where somebody's machine is, and nothing about it.
@@ -96,14 +95,7 @@ def table(kept: list[Any]) -> str:
 
 def with_table(page: str, kept: list[Any]) -> str:
     """`page` with the table of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
-
-
-def _blip_edge(folder: Path, words: list[str]) -> None:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], cwd=folder, check=True)
+    return between(page, BEGIN, END, table(kept))
 
 
 def main() -> None:

@@ -9,12 +9,11 @@ which are the teachers. The record is distill/picturebook.json.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from runs import ROOT, between, blip_edge, read
+
 RECORD = ROOT / "distill" / "picturebook.json"
 PAGE = ROOT / "distill" / "README.md"
 BEGIN = "<!-- picturebook: written by benchmarks/picturebook_students.py -->\n"
@@ -41,11 +40,11 @@ def run(folder: Path) -> None:
             if not (folder / output).exists():
                 words = ["distill", f"{task}-towers", "--data", "data", "--student", STUDENT]
                 words += ["--vocab-from", "data", "--recipe", "picturebook-student"]
-                _blip_edge(folder, [*words, *flags, "-o", output])
+                blip_edge(folder, [*words, *flags, "-o", output])
             if not (found := folder / f"{output}-eval.json").exists():
                 words = ["eval", output, "--task", task, "--data", "data", "--ci", "--json"]
                 words += ["--k", str(READ)] if task == "retrieval" else []
-                found.write_text(_blip_edge(folder, words), encoding="utf-8")
+                found.write_text(blip_edge(folder, words), encoding="utf-8")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -55,14 +54,14 @@ def record(folder: Path) -> dict[str, Any]:
         rows = {"teacher": f"{task}-towers", **{way: f"students/{task}-{way}" for way in WAYS}}
         found[task] = {"metric": metric}
         for row, model in rows.items():
-            said = _read(folder / f"{model}-eval.json")
-            size = json.loads(_blip_edge(folder, ["inspect", model, "--json"]))["parameters"]
+            said = read(folder / f"{model}-eval.json")
+            size = json.loads(blip_edge(folder, ["inspect", model, "--json"]))["parameters"]
             found[task][row] = {
                 "value": round(said["metrics"][metric], 3),
                 "interval": [round(bound, 3) for bound in said["intervals"][metric]],
                 "items": said["items"],
                 "parameters": size,
-                "minutes": round(_read(folder / model / "provenance.json")["seconds"] / 60, 1),
+                "minutes": round(read(folder / model / "provenance.json")["seconds"] / 60, 1),
             }
     return found
 
@@ -96,19 +95,7 @@ def table(kept: dict[str, Any]) -> str:
 
 def with_table(page: str, kept: dict[str, Any]) -> str:
     """`page` with the table of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return between(page, BEGIN, END, table(kept))
 
 
 def main() -> None:
@@ -123,7 +110,7 @@ def main() -> None:
         run(given.output)
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), _read(RECORD)), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), read(RECORD)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ not run is told as such. The record is quantize/standard.json.
 import argparse
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from quantize_table import PAGE, with_table
+from runs import ROOT, blip_edge, read
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "quantize" / "standard.json"
 METRICS = {"caption": "truth", "retrieval": "r_mean", "vqa": "vqa_accuracy"}
 TARGETS = ("onnx", "openvino", "coreml")
@@ -114,10 +113,10 @@ def _measure(folder: Path, cell: Cell) -> None:
         if not (folder / bundle).exists():
             precision = "fp32" if cell.form.flags is None else "int8"
             words = ["export", model, "--target", cell.target, "--precision", precision]
-            _blip_edge(folder, [*words, "-o", bundle])
+            blip_edge(folder, [*words, "-o", bundle])
         words = ["eval", bundle, "--task", cell.task, "--data", "data", "--ci", "--json"]
         words += ["--limit", str(ITEMS[cell.target])] if cell.target in ITEMS else []
-        found = _blip_edge(folder, [*words, "--threads", "1"])
+        found = blip_edge(folder, [*words, "--threads", "1"])
         _found(folder, cell).write_text(found, encoding="utf-8")
     except subprocess.CalledProcessError as error:
         _refused(folder, cell).write_text(f"exit code {error.returncode}\n", encoding="utf-8")
@@ -131,7 +130,7 @@ def _quantized(folder: Path, cell: Cell) -> str:
     output = f"int8/{cell.model}-{cell.form.name}"
     if not (folder / output).exists():
         words = ["quantize", model, "--data", "data", *cell.form.flags]
-        _blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", output])
+        blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", output])
     return output
 
 
@@ -143,7 +142,7 @@ def time_captioners(folder: Path) -> None:
         if cell.task == "caption" and cell.target != "coreml" and _found(folder, cell).exists()
     ]
     words = ["bench", *bundles, "--data", "data", "--threads", "1", "--mode", "normal", "--json"]
-    (folder / "int8" / "latency.json").write_text(_blip_edge(folder, words), encoding="utf-8")
+    (folder / "int8" / "latency.json").write_text(blip_edge(folder, words), encoding="utf-8")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -154,8 +153,8 @@ def record(folder: Path) -> dict[str, Any]:
             found[cell.name] = {"refused": _refused(folder, cell).read_text().strip()}
         if not _found(folder, cell).exists():
             continue
-        said, metric = _read(_found(folder, cell)), METRICS[cell.task]
-        graphs = _read(folder / "int8" / cell.name / "manifest.json")["graphs"]
+        said, metric = read(_found(folder, cell)), METRICS[cell.task]
+        graphs = read(folder / "int8" / cell.name / "manifest.json")["graphs"]
         found[cell.name] = {
             "metric": round(said["metrics"][metric], 4),
             "interval": [round(bound, 4) for bound in said["intervals"][metric]],
@@ -163,7 +162,7 @@ def record(folder: Path) -> dict[str, Any]:
             "bytes": sum(graph["bytes"] for graph in graphs.values()),
         }
     latency = folder / "int8" / "latency.json"
-    rows = _read(latency) if latency.exists() else []
+    rows = read(latency) if latency.exists() else []
     return {
         "metrics": METRICS,
         "cells": found,
@@ -177,16 +176,6 @@ def _found(folder: Path, cell: Cell) -> Path:
 
 def _refused(folder: Path, cell: Cell) -> Path:
     return folder / "int8" / f"{cell.name}.refused"
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -205,9 +194,7 @@ def main() -> None:
             time_captioners(given.output)
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
-    page = with_table(
-        PAGE.read_text(encoding="utf-8"), _read(RECORD), FORMS, tuple(MODELS), TARGETS
-    )
+    page = with_table(PAGE.read_text(encoding="utf-8"), read(RECORD), FORMS, tuple(MODELS), TARGETS)
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -1,12 +1,12 @@
 """The tables of what 8 bits cost, from their record: one for each model."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from runs import ROOT, between
 
 __all__ = ["PAGE", "table", "with_table"]
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "quantize" / "README.md"
 BEGIN = "<!-- forms: written by benchmarks/quantize_grid.py -->\n"
 END = "<!-- /forms -->\n"
@@ -87,6 +87,4 @@ def with_table(
     targets: Sequence[str],
 ) -> str:
     """`page` with the tables of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept, forms, models, targets)}{END}{after}"
+    return between(page, BEGIN, END, table(kept, forms, models, targets))

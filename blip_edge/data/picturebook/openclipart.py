@@ -13,9 +13,8 @@ from pathlib import Path
 
 from blip_edge.artifact import inside
 from blip_edge.data.picturebook.entry import Found
-from blip_edge.data.picturebook.packages import debian, unpack_deb
+from blip_edge.data.picturebook.packages import debian_folder
 from blip_edge.data.picturebook.picture import family
-from blip_edge.errors import ArtifactError
 
 __all__ = ["LICENSE", "open_openclipart", "openclipart"]
 
@@ -39,16 +38,7 @@ def open_openclipart(given: Path | None, scratch: Path) -> tuple[Path, str]:
     Raises:
         ArtifactError: the package cannot be downloaded, or holds no drawings.
     """
-    version = "unpacked"
-    if given is None:
-        given = debian(_PACKAGE, scratch)
-    if given.is_file():
-        version = unpack_deb(given, scratch / "clipart")
-        given = scratch / "clipart"
-    folder = given / _BELOW if (given / _BELOW).is_dir() else given
-    if not any(folder.rglob("*.svg")):
-        raise ArtifactError(f"{given} holds no drawings of {_PACKAGE}")
-    return folder, version
+    return debian_folder(_PACKAGE, _BELOW, "*.svg", given, scratch, what="drawings")
 
 
 def openclipart(folder: Path) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from blip_edge.errors import ArtifactError, MissingExtraError
 
-__all__ = ["debian", "npm", "program", "unpack_deb", "unpack_npm"]
+__all__ = ["debian", "debian_folder", "npm", "program", "unpack_deb", "unpack_npm"]
 
 
 def program(name: str, advice: str) -> str:
@@ -63,6 +63,33 @@ def unpack_deb(path: Path, folder: Path) -> str:
     version = _run([tool, "--field", str(path.resolve()), "Version"], None, wrong).strip()
     _run([tool, "--extract", str(path.resolve()), str(folder.resolve())], None, wrong)
     return version
+
+
+def debian_folder(
+    package: str, below: Path, pattern: str, given: Path | None, scratch: Path, *, what: str
+) -> tuple[Path, str]:
+    """The folder `below` in Debian's `package` with files like `pattern`, and its version.
+
+    Args:
+        package: its name.
+        below: where in it the files are.
+        pattern: what they are called.
+        given: the package, or a folder unpacked from it; downloaded if None.
+        scratch: where it is unpacked.
+        what: what the files are, in an error.
+
+    Raises:
+        MissingExtraError: a program that downloads or unpacks is not installed.
+        ArtifactError: the package cannot be downloaded, or holds no such files.
+    """
+    version = "unpacked"
+    given = debian(package, scratch) if given is None else given
+    if given.is_file():
+        version, given = unpack_deb(given, scratch / "deb"), scratch / "deb"
+    folder = given / below if (given / below).is_dir() else given
+    if not any(folder.rglob(pattern)):
+        raise ArtifactError(f"{given} holds no {what} of {package}")
+    return folder, version
 
 
 def unpack_npm(path: Path, folder: Path, wanted: Callable[[PurePosixPath], bool]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blip_edge.artifact import inside
 from blip_edge.data.picturebook.entry import Found
-from blip_edge.data.picturebook.packages import debian, unpack_deb
+from blip_edge.data.picturebook.packages import debian_folder
 from blip_edge.data.picturebook.picture import family
 from blip_edge.errors import ArtifactError
 
@@ -32,16 +32,7 @@ def open_stamps(given: Path | None, scratch: Path) -> tuple[Path, str]:
     Raises:
         ArtifactError: the package cannot be downloaded, or holds no stamps.
     """
-    version = "unpacked"
-    if given is None:
-        given = debian(_PACKAGE, scratch)
-    if given.is_file():
-        version = unpack_deb(given, scratch / "deb")
-        given = scratch / "deb"
-    folder = given / _BELOW if (given / _BELOW).is_dir() else given
-    if not any(folder.rglob("*.txt")):
-        raise ArtifactError(f"{given} holds no stamps of {_PACKAGE}")
-    return folder, version
+    return debian_folder(_PACKAGE, _BELOW, "*.txt", given, scratch, what="stamps")
 
 
 def stamps(folder: Path, *, drawings: bool = True) -> Iterator[Found]:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from blip_edge.errors import BlipEdgeError, import_extra
+from blip_edge.errors import BlipEdgeError, UsageError, import_extra
 from blip_edge.evaluation.capfilt.bootstrap import Looked
 from blip_edge.evaluation.capfilt.parts import Found, Part, finish_part
 from blip_edge.evaluation.capfilt.texts import Text
@@ -56,7 +56,8 @@ def do_on_ray(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        BlipEdgeError: there is no such cluster, or it gave up.
+        UsageError: there is no such cluster.
+        BlipEdgeError: it gave up.
     """
     ray = import_extra("ray", "ray")
     import_extra("ray.data", "ray")
@@ -82,7 +83,7 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise BlipEdgeError(f"the Ray cluster {address} cannot be reached: {reason}") from None
+        raise UsageError(f"the Ray cluster {address} cannot be reached: {reason}") from None
 
 
 def _done(

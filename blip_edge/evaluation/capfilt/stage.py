@@ -126,7 +126,12 @@ def capfilt(
             done = share_parts(todo, folder, models, processes=processes, **told)
         else:
             done = do_parts(todo, folder, bootstrap, **told)
-        _watch(done, folder, recipe.max_bad)
+        try:
+            _watch(done, folder, recipe.max_bad)
+        except BaseException:
+            if not any(is_done(folder, part.number) for part in parts):
+                shutil.rmtree(folder)  # there is nothing to go on with
+            raise
         summary = _assemble(draft, folder, parts, dataset, recipe)
         write_json(draft / "capfilt.json", {**summary, "recipe": asdict(recipe)})
         write_provenance(
@@ -146,7 +151,7 @@ def capfilt(
 
 def _source(data: Path | str, recipe: CapfiltRecipe) -> tuple[Dataset | None, list[Part]]:
     """The data set, if it is one, and its parts."""
-    if Path(data).is_dir():
+    if Path(data).is_dir() or ".tar" not in str(data):
         dataset = Dataset.open(data)
         return dataset, [*row_parts(dataset, recipe.part)]
     return None, [Tar(number, path) for number, path in enumerate(expand([str(data)]))]

@@ -142,6 +142,26 @@ def test_a_killed_run_goes_on_and_nothing_is_there_twice(
         assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_what_stopped_before_its_first_part_leaves_nothing(
+    web: Path, tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        _stop_before(patched, 0)
+        with pytest.raises(KeyboardInterrupt):
+            _run(web, tmp_path / "out", folders)
+    assert not (tmp_path / "out.parts").exists()
+    assert _run(web, tmp_path / "out", folders).is_dir()
+
+
+def test_a_folder_that_is_missing_is_not_taken_for_a_tar(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    with pytest.raises(ArtifactError, match="nowhere is not a folder"):
+        _run(tmp_path / "nowhere", tmp_path / "out", folders)
+    with pytest.raises(ArtifactError, match=r"no\.tar is missing"):
+        _run(tmp_path / "no.tar", tmp_path / "out", folders)
+
+
 def _stop_before(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     real = work.bootstrap_part
 
