@@ -243,6 +243,13 @@ def test_tars_become_tars(tmp_path: Path, tars: Path, folders: dict[str, Path]) 
     assert len(skipped) == 1 and "e has no picture" in skipped[0]
 
 
+def test_a_tar_loses_pictures_of_which_nothing_is_left(
+    tmp_path: Path, tars: Path, folders: dict[str, Path]
+) -> None:
+    out = _run(tars / "0.tar", tmp_path / "out", folders, captioners=[])
+    assert [sample.key for sample in _samples(out)] == ["a"]
+
+
 def _lenient() -> CapfiltRecipe:
     return CapfiltRecipe(part=2, max_bad=0.5)
 
