@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from blip_edge import load
 from blip_edge.errors import UsageError
@@ -18,14 +19,18 @@ from blip_edge.exporters import ExportRecipe, export, verify
 from blip_edge.exporters.asked import pictures
 from blip_edge.exporters.graphs import DecoderGraph, VisionGraph
 from blip_edge.exporters.onnx import write_onnx
+from blip_edge.exporters.onnx_layers import head_and_words
 from blip_edge.exporters.parity import compare, forced_logits, make_forcing
 from blip_edge.exporters.recipe import ExportTarget
 from blip_edge.exporters.stage import reference_model
 from blip_edge.models.config import Architecture
 from blip_edge.models.quantized import (
     HEAD,
+    GroupedLinear,
     LayerDecision,
     Quantization,
+    QuantizedLayer,
+    WeightOnlyLinear,
     apply_quantization,
     quantizable_layers,
 )
@@ -36,7 +41,7 @@ from tests.export.conftest import calibrated, lively_model, save
 
 Exported = Callable[..., Path]
 
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 DYNAMIC = LayerDecision(decision="int8", weight_bits=8, activation_bits=8)
@@ -295,3 +300,23 @@ def test_coreml_files_shrink_with_their_bits(
         for mode, ios in (("four", 18), ("eight", 17))
     ]
     assert sizes[0] < 0.8 * sizes[1]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_blocks_hold_the_twins_very_numbers(bits: int) -> None:
+    """Asked one input at a time, which rounding leaves alone: whole outputs hide one step."""
+    linear = nn.Linear(32, 7)
+    twin: QuantizedLayer = WeightOnlyLinear.from_linear(linear)
+    if bits == 4:
+        twin = GroupedLinear.from_linear(linear, 16)
+    product, words = head_and_words(twin)
+    ids, inputs = torch.arange(7)[None], torch.eye(32)[None]
+    for module, given, expected in (
+        (product, inputs, twin(inputs)),
+        (words, ids, twin.dequantize_weight()[ids]),
+    ):
+        program = torch.onnx.export(module.eval(), (given,), dynamo=True, verbose=False)
+        assert program is not None
+        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+        (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+        assert np.abs(found - expected.detach().numpy()).max() < 1e-4
