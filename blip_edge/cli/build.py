@@ -261,7 +261,7 @@ def _sizes(student: str | None) -> list[str]:
     if student is None:
         return []
     sizes = load(StudentSizes, stage_of("student"), student)
-    return [f"{key}={size}" for key, size in asdict(sizes).items() if size]
+    return [f"{key}={str(size).lower()}" for key, size in asdict(sizes).items() if size]
 
 
 @app.command(

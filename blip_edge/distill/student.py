@@ -27,7 +27,9 @@ def inherit(
     """A student of `config` with the most important of all that its teacher has, and what that is.
 
     Layers are the last of each block of the teacher's, or those that matter most. Patches of
-    another size and pictures of another resolution get the teacher's weights resized.
+    another size and pictures of another resolution get the teacher's weights resized. What the
+    student's encoder and decoder share is the mean of the teacher's two, which pre-training had in
+    one.
 
     Raises:
         UsageError: the student has more of something than its teacher.
@@ -41,8 +43,8 @@ def inherit(
         text_channels=_best(scores, "text", config.text_config.hidden_size),
         embed=_leading(ours.image_text_hidden_size, config.image_text_hidden_size),
     )
-    student = cut(teacher, keep)
-    return _resized(student, config), keep
+    student = _resized(cut(teacher, keep), config)
+    return _tied(student) if config.tie_encoder_decoder else student, keep
 
 
 def _layers(
@@ -110,6 +112,23 @@ def _resized(student: Blip, config: BlipConfig) -> Blip:
     resized = Blip(replace(student.config, vision_config=vision))
     resized.load_state_dict(state)
     return resized.eval()
+
+
+def _tied(student: Blip) -> Blip:
+    """The same with one of what encoder and decoder share."""
+    tied = Blip(replace(student.config, tie_encoder_decoder=True))
+    state = student.state_dict()
+    names: dict[int, list[str]] = {}
+    for name, parameter in tied.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    tied.load_state_dict(
+        {
+            name: torch.stack([state[each] for each in shared]).mean(0)
+            for shared in names.values()
+            for name in shared
+        }
+    )
+    return tied.eval()
 
 
 def resize_patches(weight: Tensor, size: int) -> Tensor:

@@ -43,13 +43,16 @@ class Blip(nn.Module):
             width = text.hidden_size
             self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
         if parts.decoder and parts.compares:
-            self._share_all_but_self_attention()
+            self._share_all_but_attention()
+            for mine, theirs in zip(self.encoder.blocks, self.decoder.bert.blocks, strict=True):
+                mine.crossattention = theirs.crossattention
+        elif config.tie_encoder_decoder:  # cross-attentions read different things
+            self._share_all_but_attention()
 
-    def _share_all_but_self_attention(self) -> None:
+    def _share_all_but_attention(self) -> None:
         encoder, decoder = self.encoder, self.decoder.bert
         encoder.embeddings = decoder.embeddings
         for mine, theirs in zip(encoder.blocks, decoder.blocks, strict=True):
-            mine.crossattention = theirs.crossattention
             mine.intermediate = theirs.intermediate
             mine.output = theirs.output
 

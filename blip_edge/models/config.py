@@ -218,12 +218,20 @@ class BlipConfig:
     """Width of the space where images and texts are compared."""
     contrastive_temperature: float = 0.07
     """What similarities are divided by, where training starts (paper's code) and as it ended."""
+    tie_encoder_decoder: bool = False
+    """An answering model's encoder and decoder are one but for attention: words, positions and
+    feed-forward networks."""
 
     def __post_init__(self) -> None:
         if self.text_config.encoder_hidden_size != self.vision_config.hidden_size:
             raise UsageError(
                 f"text_config.encoder_hidden_size {self.text_config.encoder_hidden_size} is not "
                 f"vision_config.hidden_size {self.vision_config.hidden_size}"
+            )
+        if self.tie_encoder_decoder and self.architecture != "BlipForQuestionAnswering":
+            raise UsageError(
+                "tie_encoder_decoder is for models that answer questions; "
+                f"{self.architecture} has no two text towers, or shares them already"
             )
 
     @property
@@ -250,6 +258,8 @@ class BlipConfig:
         return "blip" if self._fits_hugging_face() else "blip_edge"
 
     def _fits_hugging_face(self) -> bool:
+        if self.tie_encoder_decoder:
+            return False
         for tower in (self.vision_config, self.text_config):
             heads, width = tower.num_attention_heads, tower.intermediate_size
             if not isinstance(heads, int) or not isinstance(width, int):
@@ -278,6 +288,7 @@ class BlipConfig:
                 "is_decoder": True,
             },
             "tie_word_embeddings": True,
+            **({"tie_encoder_decoder": True} if self.tie_encoder_decoder else {}),
         }
 
     @classmethod
@@ -309,6 +320,8 @@ class BlipConfig:
                 architecture=architecture,
                 image_text_hidden_size=int(config.get("image_text_hidden_size", 256)),
                 contrastive_temperature=float(config.get("contrastive_temperature", 0.07)),
+                tie_encoder_decoder=config.get("model_type") == "blip_edge"
+                and bool(config.get("tie_encoder_decoder", False)),
             )
         except (TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"{source}: {error}") from None

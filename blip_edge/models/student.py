@@ -43,6 +43,8 @@ class StudentSizes:
     """Feed-forward neurons in each of its layers; 0 as `vision_neurons`."""
     embed_dim: int = 0
     """Width of the space where images and texts are compared."""
+    tie_encoder_decoder: bool = False
+    """Whether an answering student's encoder and decoder share words and feed-forward networks."""
 
     def __post_init__(self) -> None:
         for each in fields(StudentSizes):
@@ -73,6 +75,7 @@ def student_config(teacher: BlipConfig, sizes: StudentSizes) -> BlipConfig:
         vision_config=vision,
         text_config=replace(text, encoder_hidden_size=vision.hidden_size),
         image_text_hidden_size=shared,
+        tie_encoder_decoder=sizes.tie_encoder_decoder or teacher.tie_encoder_decoder,
     )
 
 

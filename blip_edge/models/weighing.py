@@ -168,6 +168,10 @@ def weights(config: BlipConfig) -> dict[str, Weights]:
     shared, words = Weights(), _words(text)
     if parts.encoder and parts.decoder and parts.compares:
         shared = _other(text) + words
+    elif config.tie_encoder_decoder:
+        shared = _feed(text) + words
+        encoder += _cross_attention(text)
+        decoder += _cross_attention(config.decoder_config)
     else:
         if parts.encoder:
             encoder += _other(text, twin=parts.twin) + Weights(floats=words.count)
@@ -219,11 +223,20 @@ def _self_attention(text: TextConfig) -> Weights:
 
 def _other(text: TextConfig, *, twin: bool = False) -> Weights:
     """All of a text tower but self-attention, words and head."""
+    return _feed(text) + _cross_attention(text, twin=twin)
+
+
+def _feed(text: TextConfig) -> Weights:
+    """Positions and feed-forward networks."""
     norm = Weights(floats=2 * text.hidden_size)
     total = Weights(floats=text.max_position_embeddings * text.hidden_size) + norm
-    for layer in text_layers(text, twin=twin):
-        total += weights_of(layer.looks + layer.reads + layer.feed) + norm + norm
-    return total
+    return sum((weights_of(layer.feed) + norm for layer in text_layers(text)), total)
+
+
+def _cross_attention(text: TextConfig, *, twin: bool = False) -> Weights:
+    norm = Weights(floats=2 * text.hidden_size)
+    layers = text_layers(text, twin=twin)
+    return sum((weights_of(layer.looks + layer.reads) + norm for layer in layers), Weights())
 
 
 def _words(text: TextConfig) -> Weights:

@@ -114,7 +114,10 @@ def _image_tokens(blip: Blip) -> Iterator[Fold]:
 def _question_states(blip: Blip) -> Iterator[Fold]:
     if _answers(blip) and blip.encoder.blocks:
         last = blip.encoder.blocks[-1].output.LayerNorm
-        yield _fold([last], _keys_and_values(blip.decoder.bert))
+        readers = _keys_and_values(blip.decoder.bert)
+        if blip.config.tie_encoder_decoder:  # then it is the decoder's last norm too
+            readers.append(blip.decoder.cls.predictions.transform.dense)
+        yield _fold([last], readers)
 
 
 def _in_attention(attention: SelfAttention | CrossAttention | TwinCrossAttention) -> list[Fold]:

@@ -211,3 +211,23 @@ def test_a_pruned_teacher_hands_on_what_is_left_of_each_layer() -> None:
     assert small.config.vision_config.heads == (4, 1, 4)
     assert small.config.text_config.ffn_widths == (16, 32)
     assert keep.vision[1] == LayerKeep([0], [], list(range(8)))
+
+
+def test_a_shared_tower_is_the_mean_of_the_teachers_two_and_is_cut_as_one() -> None:
+    teacher = tiny.lively(sizes.config("BlipForQuestionAnswering"))
+    config = student_config(teacher.config, StudentSizes(text_neurons=8, tie_encoder_decoder=True))
+    small, keep = inherit(teacher, config, importance(teacher.config))
+    mine, theirs = small.encoder.blocks[1], small.decoder.bert.blocks[1]
+    assert mine.intermediate is theirs.intermediate and mine.output is theirs.output
+    assert small.encoder.embeddings is small.decoder.bert.embeddings
+    towers = (teacher.encoder, teacher.decoder.bert)
+    neurons = keep.text[1].neurons
+    expected = torch.stack([tower.blocks[1].intermediate.dense.weight for tower in towers]).mean(0)
+    torch.testing.assert_close(mine.intermediate.dense.weight, expected[neurons])
+    own = small.decoder.bert.blocks[1].attention.self.query.weight
+    assert torch.equal(own, teacher.decoder.bert.blocks[1].attention.self.query.weight)
+
+    smaller = cut(small, replace(keep, text={1: keep.text[1]._replace(neurons=[0, 2])}))
+    assert smaller.config.tie_encoder_decoder
+    assert smaller.encoder.blocks[0].output is smaller.decoder.bert.blocks[0].output
+    assert smaller.encoder.blocks[0].intermediate.dense.out_features == 2

@@ -17,7 +17,7 @@ from blip_edge.models.weights import blank
 from tests import tiny
 
 
-def student(teacher: BlipConfig, **sizes: int) -> BlipConfig:
+def student(teacher: BlipConfig, **sizes: Any) -> BlipConfig:
     return student_config(teacher, StudentSizes(**sizes))
 
 
@@ -170,3 +170,15 @@ def test_a_student_is_never_larger_in_any_part(sizes: dict[str, Any]) -> None:
     theirs = parameters(teacher)
     assert all(count <= theirs[part] for part, count in parameters(small).items())
     assert student(small) == small  # its own student without sizes
+
+
+def test_a_student_with_one_text_tower_is_not_hugging_faces() -> None:
+    tied = student(tiny.config("BlipForQuestionAnswering"), tie_encoder_decoder=True)
+    assert tied.model_type == "blip_edge"
+    assert BlipConfig.from_json(tied.to_json(), source="here") == tied
+    assert student(tied).tie_encoder_decoder, "0 is always the teacher's"
+
+
+def test_only_an_answering_student_has_two_towers_to_share() -> None:
+    with pytest.raises(UsageError, match="tie_encoder_decoder is for models that answer"):
+        student(tiny.config("BlipForImageTextRetrieval"), tie_encoder_decoder=True)

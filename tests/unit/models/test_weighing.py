@@ -54,6 +54,16 @@ def test_parameters_are_those_of_the_network(name: Preset, architecture: Archite
     assert sum(parameters(config).values()) == count_parameters(blank(config))
 
 
+@pytest.mark.parametrize("sizes", [uneven, tiny.config])
+def test_what_encoder_and_decoder_share_counts_once(
+    sizes: Callable[[Architecture], BlipConfig],
+) -> None:
+    apart = sizes("BlipForQuestionAnswering")
+    tied = replace(apart, tie_encoder_decoder=True)
+    assert sum(parameters(tied).values()) == count_parameters(blank(tied))
+    assert sum(parameters(tied).values()) < sum(parameters(apart).values())
+
+
 @pytest.mark.parametrize("architecture", EVERY)
 def test_pruned_networks_are_counted_layer_by_layer(architecture: Architecture) -> None:
     config = uneven(architecture)

@@ -32,6 +32,12 @@ def of_one_width(architecture: Architecture) -> BlipConfig:
     return replace(sizes, text_config=text)
 
 
+def tied(architecture: Architecture) -> BlipConfig:
+    """Encoder and decoder share their last norm."""
+    answering = architecture == "BlipForQuestionAnswering"
+    return replace(config(architecture), tie_encoder_decoder=answering)
+
+
 def merging(architecture: Architecture) -> BlipConfig:
     """The last image layer has fewer tokens, a tower has other heads a layer."""
     sizes = config(architecture)
@@ -69,7 +75,7 @@ def somehow(fold: Fold) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("sizes", [config, of_one_width, merging])
+@pytest.mark.parametrize("sizes", [config, of_one_width, merging, tied])
 def test_all_folds_together_change_no_answer(architecture: Architecture, sizes: object) -> None:
     assert callable(sizes)
     blip = lively(sizes(architecture))
