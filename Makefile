@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The two large wheels go first, so that an interrupted set-up does not fetch them twice.
 TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 # What the verbs of this version use; the other extras are for what is still to come.
-EXTRAS := coreml,dev,executorch,logs,onnx,openvino,optimum,qr,ray,train,video
+EXTRAS := coreml,dev,executorch,inc,logs,nncf,onnx,openvino,optimum,qr,ray,train,video
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup quickstart test check bench
@@ -24,7 +24,7 @@ quickstart: $(READY)
 	$(BIN)/blip-edge quickstart -o runs/quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -19,11 +19,13 @@ from blip_edge.errors import ArtifactError, ToleranceError
 __all__ = [
     "Kind",
     "Provenance",
+    "begin_run",
     "folder_bytes",
     "inside",
     "kind",
     "read_json",
     "read_provenance",
+    "require_free",
     "sha256_file",
     "sha256_folder",
     "write_json",
@@ -55,12 +57,7 @@ def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
         ArtifactError: `output` exists and `force` is off, or `output` cannot be written.
     """
     output = Path(output)
-    if output.exists() and not force:
-        raise ArtifactError(f"{output} already exists; pass --force to replace it")
-    if output.exists() and not _is_ours(output):
-        raise ArtifactError(
-            f"{output} was not written by blip-edge; it is not replaced, even with --force"
-        )
+    require_free(output, force=force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
@@ -76,6 +73,46 @@ def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
             _put(draft, rejected, Path(folder) / "replaced")
             raise ToleranceError(f"{missed}; it is kept at {rejected}") from None
         _put(draft, output, Path(folder) / "replaced")
+
+
+def require_free(output: Path, *, force: bool = False) -> None:
+    """See that `writing` may put something there.
+
+    Raises:
+        ArtifactError: `output` exists and `force` is off, or it is not ours to replace.
+    """
+    if output.exists() and not force:
+        raise ArtifactError(f"{output} already exists; pass --force to replace it")
+    if output.exists() and not _is_ours(output):
+        raise ArtifactError(
+            f"{output} was not written by blip-edge; it is not replaced, even with --force"
+        )
+
+
+def begin_run(folder: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of a long run's steps, or see that what is in it belongs to this run.
+
+    Args:
+        folder: where the steps are kept until all are done.
+        identity: what makes a run this one, as JSON.
+        resume: go on with what is there.
+
+    Raises:
+        ArtifactError: it is there, and is not to be gone on with or is another run's.
+    """
+    note = folder / "run.json"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        write_json(note, identity)
+        return
+    if not resume:
+        raise ArtifactError(
+            f"{folder} holds a run that stopped; continue it with --resume, or delete the folder"
+        )
+    if read_json(note) != json.loads(json.dumps(identity)):
+        raise ArtifactError(
+            f"{folder} is of other data, models or settings; delete it to begin again"
+        )
 
 
 def _put(draft: Path, output: Path, replaced: Path) -> None:

@@ -1,12 +1,18 @@
 """The verb that cleans a user's own pictures and texts before anything learns from them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, table
+from blip_edge.errors import import_extra
+
+if TYPE_CHECKING:
+    from blip_edge.evaluation.capfilt import RoundsRecipe
 
 __all__ = ["app"]
 
@@ -48,6 +54,18 @@ def capfilt(
             help="A model or bundle that judges all texts; can be repeated.",
         ),
     ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            metavar="N",
+            help="Bootstrap N times; the recipe names those of the trainings in between.",
+        ),
+    ] = None,
+    captions: Annotated[
+        int | None,
+        typer.Option("--captions", metavar="K", help="Texts that each captioner writes a picture."),
+    ] = None,
     processes: Annotated[
         int,
         typer.Option("--processes", metavar="N", min=1, help="That work side by side."),
@@ -75,15 +93,15 @@ def capfilt(
     """
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.artifact import read_json
-        from blip_edge.cli.recipes import stage_of
-        from blip_edge.evaluation.capfilt import CapfiltRecipe
-        from blip_edge.evaluation.capfilt import capfilt as run
+        from blip_edge.cli.recipes import overrides, stage_of
+        from blip_edge.evaluation.capfilt import RoundsRecipe
         from blip_edge.recipe import load
 
-        run(
+        pairs = overrides(set_, rounds=rounds, captions=captions)
+        how = load(RoundsRecipe, stage_of("capfilt"), recipe, pairs)
+        _function_of(how)(
             data,
             output,
-            load(CapfiltRecipe, stage_of("capfilt"), recipe, set_ or ()),
             captioners=captioner or (),
             filters=filter_ or (),
             resume=resume,
@@ -102,6 +120,24 @@ def capfilt(
             last = summary["pictures"] and len(list(output.glob("*.tar"))) - 1
             tars = output / f"{{000000..{last:06}}}.tar"
             out.next("blip-edge", "train", "--task", "pretrain", "--data", tars, "-o", "MODEL")
+
+
+def _function_of(how: "RoundsRecipe") -> Callable[..., Path]:
+    """What does it: one bootstrapping, which needs no torch, or several with training between."""
+    if how.rounds == 1:
+        from blip_edge.evaluation.capfilt import capfilt
+
+        return lambda data, output, **told: capfilt(data, output, how.of_round(0), **told)
+
+    import_extra("torch", "train")
+    from blip_edge.cli.recipes import stage_of
+    from blip_edge.recipe import load
+    from blip_edge.training import TrainRecipe
+    from blip_edge.training.rounds import Trainings, bootstrap_in_rounds
+
+    names = {"pretrain": how.pretrain, "caption": how.caption, "retrieval": how.retrieval}
+    trainings = {task: load(TrainRecipe, stage_of("train"), name) for task, name in names.items()}
+    return partial(bootstrap_in_rounds, recipe=how, trainings=Trainings(**trainings))
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ class _Home(NamedTuple):
 _HOMES = {
     "data": _Home("data", "blip_edge.data.shapes", "ShapesRecipe", False),
     "train": _Home("train", "blip_edge.training", "TrainRecipe", True),
-    "capfilt": _Home("train/capfilt", "blip_edge.evaluation.capfilt", "CapfiltRecipe", False),
+    "capfilt": _Home("train/capfilt", "blip_edge.evaluation.capfilt", "RoundsRecipe", False),
     "distill": _Home("distill", "blip_edge.distill", "DistillRecipe", True),
     "student": _Home("distill/students", "blip_edge.models.student", "StudentSizes", True),
     "prune": _Home("distill", "blip_edge.distill", "PruneRecipe", True),

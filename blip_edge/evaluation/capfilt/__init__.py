@@ -7,7 +7,7 @@ Source: BLIP (arXiv 2201.12086), section 3.3, and what its section 6 leaves to o
 captions a picture, several captioners and filters, several rounds. Models and bundles serve alike.
 """
 
-from blip_edge.evaluation.capfilt.recipe import CapfiltRecipe
+from blip_edge.evaluation.capfilt.recipe import CapfiltRecipe, RoundsRecipe
 from blip_edge.evaluation.capfilt.stage import capfilt
 
-__all__ = ["CapfiltRecipe", "capfilt"]
+__all__ = ["CapfiltRecipe", "RoundsRecipe", "capfilt"]

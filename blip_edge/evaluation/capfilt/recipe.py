@@ -1,11 +1,11 @@
 """What bootstrapping may be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from blip_edge.errors import UsageError
 
-__all__ = ["CapfiltRecipe", "Vote"]
+__all__ = ["CapfiltRecipe", "RoundsRecipe", "Vote"]
 
 Vote = Literal["mean", "majority", "all"]
 
@@ -46,3 +46,33 @@ class CapfiltRecipe:
             raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 <= self.threshold <= 1 or not 0 <= self.max_bad <= 1:
             raise UsageError("threshold and max_bad are shares, 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsRecipe(CapfiltRecipe):
+    """The same, and how often: what was left to others by the paper (section 6)."""
+
+    rounds: int = 1
+    """Bootstrappings, one after another. Before each but the first a model is pre-trained on what
+    the one before left, and tuned on people's texts to write and to judge in the next."""
+    pretrain: str = ""
+    """Recipe of `train` for the model between two rounds."""
+    caption: str = ""
+    """Recipe of `train` that tunes it to write."""
+    retrieval: str = ""
+    """Recipe of `train` that tunes it to judge."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise UsageError(f"rounds must be at least 1, got {self.rounds}")
+        missing = [key for key in ("pretrain", "caption", "retrieval") if not getattr(self, key)]
+        if self.rounds > 1 and missing:
+            raise UsageError(
+                f"a model is trained between rounds: name recipes of train as {', '.join(missing)}"
+            )
+
+    def of_round(self, number: int) -> CapfiltRecipe:
+        """What one bootstrapping is told; the first has number 0."""
+        told = {each.name: getattr(self, each.name) for each in fields(CapfiltRecipe)}
+        return CapfiltRecipe(**told | {"round": self.round + number})

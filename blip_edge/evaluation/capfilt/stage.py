@@ -11,7 +11,7 @@ from typing import Any
 from blip_edge import __version__
 from blip_edge.artifact import (
     Provenance,
-    read_json,
+    begin_run,
     sha256_folder,
     write_json,
     write_provenance,
@@ -113,7 +113,7 @@ def capfilt(
     bootstrap = models.open()  # what is wrong with a model shows before anything is done
     folder = Path(output).with_name(f"{Path(output).name}.parts")
     with writing(output, force=force) as draft:
-        _begin(folder, _identity(parts, dataset, recipe, digests, seed), resume)
+        begin_run(folder, _identity(parts, dataset, recipe, digests, seed), resume=resume)
         todo = [part for part in parts if not is_done(folder, part.number)]
         if len(todo) < len(parts):
             progress.say(f"{len(parts) - len(todo)} of {len(parts)} parts are there already")
@@ -178,27 +178,6 @@ def _named(dataset: Dataset | None, parts: Sequence[Part]) -> dict[str, Any]:
         return {"name": dataset.name, "sha256": dataset.digest()}
     tars = [part.path for part in parts if isinstance(part, Tar)]
     return {"name": "shards", "files": [[path.name, path.stat().st_size] for path in tars]}
-
-
-def _begin(folder: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Make the folder of parts, or see that what is in it belongs to this run.
-
-    Raises:
-        ArtifactError: it is there, and is not to be gone on with or is another run's.
-    """
-    note = folder / "run.json"
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        write_json(note, identity)
-        return
-    if not resume:
-        raise ArtifactError(
-            f"{folder} holds a run that stopped; continue it with --resume, or delete the folder"
-        )
-    if read_json(note) != json.loads(json.dumps(identity)):
-        raise ArtifactError(
-            f"{folder} is of other data, models or settings; delete it to begin again"
-        )
 
 
 def _watch(done: Iterable[Part], folder: Path, max_bad: float) -> None:

@@ -1,6 +1,7 @@
 """What a student starts from: its teacher's layers, channels, patches and positions."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def importance(config: BlipConfig, seed: int = 0) -> Importance:
 
 
 def student(
-    teacher: Blip, found: Importance | None = None, layers: str = "last", **wanted: int
+    teacher: Blip, found: Importance | None = None, layers: str = "last", **wanted: Any
 ) -> tuple[Blip, Keep]:
     config = student_config(teacher.config, StudentSizes(**wanted))
     how = found or importance(teacher.config)
@@ -63,7 +64,7 @@ def test_a_student_of_its_teachers_sizes_is_its_teacher(architecture: Architectu
 @pytest.mark.parametrize("architecture", sizes.ARCHITECTURE)
 def test_a_student_is_what_its_sizes_say(architecture: Architecture) -> None:
     teacher = tiny.lively(sizes.config(architecture))
-    wanted = {
+    wanted: dict[str, Any] = {
         "vision_layers": 2,
         "vision_width": 24,
         "vision_neurons": 16,
