@@ -31,9 +31,11 @@ a browser or a script in another language can write it too; what is not known is
     calibration      with `--profile`: the engine's own best matrix products, of 1024 rows and
                      columns: fp32_gflops, int8_gflops, 10^9 operations a second; of memory,
                      device tells
-    reached          with `--profile`, of stages whose multiplications the manifest tells (vision):
+    reached          with `--profile`, of vision, where the manifest tells its multiplications:
                      macs, bound_ms (`roofline`, by calibration and device.peaks), share (of the
-                     median time, so that 1 is the roof)
+                     median time, so that 1 is the roof); of one step of the decoder, prompt
+                     included: bytes that it reads, graph and the picture's keys and values,
+                     bound_ms and share; over 1 when they stay in the processor's caches
     operators        with `--profile`: those that took most of each graph's time, the slowest
                      first: graph, name, type, calls, ms (of all calls together), share of the
                      graph's time, where (CPU, or as the engine says); a graph's first run is left

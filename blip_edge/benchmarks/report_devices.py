@@ -29,6 +29,12 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
     ("Tokens/s", lambda row: wording.number(row.get("tokens_per_s")), "while decoding"),
     ("Peak MB", lambda row: wording.megabytes(row.get("peak_memory_bytes")), "resident memory"),
     ("MB", lambda row: wording.megabytes(row.get("bytes")), "graphs on disk"),
+    ("J", lambda row: wording.number(row.get("joules_per_caption")), "energy of a caption"),
+    (
+        "Of roof",
+        lambda row: _of_roof(row),
+        "how near the image tower and a step come to the device's own peaks (bench --profile)",
+    ),
 )
 # what is compared, the key, how it is written, which factor of now to before is worse
 _COMPARED: tuple[tuple[str, str, Callable[[Any], str], Callable[[float], bool]], ...] = (
@@ -147,6 +153,11 @@ def _device(row: Mapping[str, Any]) -> str:
 
 def _beams(row: Mapping[str, Any]) -> str:
     return wording.count(row.get("settings", {}).get("decode", {}).get("num_beams"))
+
+
+def _of_roof(row: Mapping[str, Any]) -> str:
+    shares = [found["share"] for found in (row.get("reached") or {}).values()]
+    return " · ".join(f"{share:.0%}" for share in shares) or wording.number(None)
 
 
 def _marks(row: Mapping[str, Any]) -> list[str]:

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from blip_edge import __version__
 from blip_edge.artifact import read_json, write_json
@@ -18,7 +22,7 @@ from blip_edge.benchmarks.stats import drift, summarise
 from blip_edge.benchmarks.stopwatch import COLUMNS, TIMES
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
-from blip_edge.runtime.manifest import read_manifest
+from blip_edge.runtime.manifest import graph_bytes, read_manifest
 from blip_edge.runtime.sums import renew_sum
 
 __all__ = ["SLOWER", "BundleFacts", "bundle_facts", "make_record", "note_latency"]
@@ -42,6 +46,8 @@ class BundleFacts:
     image_size: int
     work: dict[str, tuple[int, int]]
     """By stage, where the manifest tells: multiplications, and bytes of what is read for them."""
+    step_bytes: int | None
+    """What a step of the decoder reads: its graph, and the keys and values of the picture."""
 
 
 def bundle_facts(folder: Path) -> BundleFacts:
@@ -56,12 +62,13 @@ def bundle_facts(folder: Path) -> BundleFacts:
     identity = {key: document[key] for key in document if key not in ("latency", "quality")}
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     try:
-        size = sum(int(graph["bytes"]) for graph in document["graphs"].values())
+        size = graph_bytes(document)
         work = {
             name: (int(graph["macs"]), int(graph["bytes"]))
             for name, graph in document["graphs"].items()
             if graph.get("macs")
         }
+        step_bytes = _step_bytes(document["graphs"].get("decoder"))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{folder}: manifest.json tells no size of a graph: {error}") from None
     return BundleFacts(
@@ -73,7 +80,16 @@ def bundle_facts(folder: Path) -> BundleFacts:
         generation=manifest.generation,
         image_size=manifest.preprocess.size,
         work=work,
+        step_bytes=step_bytes,
     )
+
+
+def _step_bytes(decoder: Mapping[str, Any] | None) -> int | None:
+    if decoder is None:
+        return None
+    cross = [port for name, port in decoder["inputs"].items() if name.startswith("cross_")]
+    seen: int = sum(math.prod(one["shape"]) * np.dtype(one["dtype"]).itemsize for one in cross)
+    return int(decoder["bytes"]) + seen
 
 
 def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -> Record:
@@ -108,7 +124,7 @@ def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -
         peak_memory_bytes=timed.peak_memory_bytes,
         graphs=timed.graphs,
         calibration=timed.calibration,
-        reached=_reached(facts, measured, timed, stats),
+        reached=_reached(facts, measured, timed, columns, stats),
         operators=timed.operators,
         complete=measured.complete,
         noisy=None if measured.others is None else measured.others > BUSY,
@@ -128,20 +144,33 @@ def make_record(facts: BundleFacts, measured: Measured, number: int, job: Job) -
 
 
 def _reached(
-    facts: BundleFacts, measured: Measured, timed: Timed, stats: Mapping[str, Mapping[str, float]]
+    facts: BundleFacts,
+    measured: Measured,
+    timed: Timed,
+    columns: Mapping[str, Sequence[float]],
+    stats: Mapping[str, Mapping[str, float]],
 ) -> dict[str, dict[str, float]] | None:
-    """How near each stage comes to the roof, of those whose work and time are known."""
+    """How near each stage comes to the roof, of those whose work and time are known.
+
+    A step multiplies each weight with a row or a few, so its roof is that of what it reads.
+    """
     peaks = timed.calibration or {}
     gflops = peaks.get("int8_gflops" if facts.precision == "int8" else "fp32_gflops")
     copy = (measured.device.get("peaks") or {}).get("copy_gb_per_s")
     if not gflops or not copy:
         return None
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for stage, (macs, moved) in facts.work.items():
         if time := stats.get(f"{stage}_ms"):
             bound = least_ms(macs, moved, gflops * 1e9, copy * 1e9)
             share = round(bound / time["p50_ms"], 4)
             found[stage] = {"macs": macs, "bound_ms": round(bound, 4), "share": share}
+    if facts.step_bytes and columns.get("steps"):
+        pairs = zip(columns["step_ms"], columns["steps"], strict=True)
+        time_of_one = median(took / steps for took, steps in pairs)
+        bound = least_ms(0, facts.step_bytes, gflops * 1e9, copy * 1e9)
+        share = round(bound / time_of_one, 4)
+        found["step"] = {"bytes": facts.step_bytes, "bound_ms": round(bound, 4), "share": share}
     return found or None
 
 

@@ -9,12 +9,22 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from blip_edge.errors import ArtifactError
-from blip_edge.models.quantized import Form, LayerDecision, Quantization, runs_at_every_step
+from blip_edge.models.quantized import (
+    HEAD,
+    Form,
+    LayerDecision,
+    Quantization,
+    runs_at_every_step,
+)
 
-__all__ = ["DECIDED", "candidates", "in_form"]
+__all__ = ["DECIDED", "HEAD_IN_FLOAT", "WEIGHT_ONLY", "candidates", "in_form"]
 
 DECIDED = "decided"
 """The form that quantization.json says."""
+WEIGHT_ONLY = "weight-only"
+"""Nothing but weights is integers."""
+HEAD_IN_FLOAT = "decided, head weight-only"
+"""As decided, but the language-model head's inputs stay as they are."""
 _Change = Callable[[LayerDecision], LayerDecision]
 
 
@@ -45,7 +55,7 @@ def _dynamic_in_8_bits(layer: LayerDecision) -> LayerDecision:
 # What becomes of layers that are run once, and of those that every step of a decoder runs.
 _CHANGES: Mapping[str, tuple[_Change, _Change]] = {
     DECIDED: (_as_decided, _as_decided),
-    "weight-only": (_weight_only, _weight_only),
+    WEIGHT_ONLY: (_weight_only, _weight_only),
     "dynamic": (_dynamic, _dynamic),
     "decoder weight-only": (_as_decided, _weight_only),
     "dynamic, decoder weight-only": (_dynamic, _weight_only),
@@ -60,6 +70,10 @@ def in_form(quantization: Quantization, form: str) -> Quantization:
     Raises:
         ArtifactError: this version has none.
     """
+    if form == HEAD_IN_FLOAT:
+        layers = dict(quantization.layers)
+        layers |= {path: _weight_only(layers[path]) for path in layers if path == HEAD}
+        return replace(quantization, layers=layers)
     if form not in _CHANGES:
         raise ArtifactError(f"there is no form {form!r} of quantized layers; export again")
     once, steps = _CHANGES[form]

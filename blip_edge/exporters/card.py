@@ -123,7 +123,10 @@ def _task_metrics(found: dict[str, dict[str, Any]]) -> list[str]:
 
 def _graph(name: str, row: dict[str, Any]) -> str:
     ops = row["ops"]
-    return f"| {name} | `{row['file']}` | {row['bytes']:,} | {ops['int8']} | {ops['float']} |"
+    file = f"`{row['file']}`"
+    if row.get("function"):
+        file = f"function `{row['function']}` of {file}"
+    return f"| {name} | {file} | {row['bytes']:,} | {ops['int8']} | {ops['float']} |"
 
 
 def _parity(parity: dict[str, dict[str, dict[str, float]]]) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from blip_edge import __version__
 from blip_edge.errors import BlipEdgeError, UsageError, import_extra
 from blip_edge.exporters.coreml_fixes import converting
-from blip_edge.exporters.coreml_words import ABOUT, describe
+from blip_edge.exporters.coreml_layers import learn_rounding
+from blip_edge.exporters.coreml_words import ABOUT, describe, sign
 from blip_edge.exporters.graphs import Graph, StatefulDecoderGraph
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.runtime.manifest import Port
@@ -55,6 +55,7 @@ def write_coreml(
     if recipe.ios < 18 and any(groups.values()):
         raise UsageError("Core ML has weights of 4 bits in groups from ios 18 on: --set ios=18")
     with converting() as tools:
+        learn_rounding()
         with torch.inference_mode():
             traced = torch.jit.trace(graph.eval(), graph.examples(), check_trace=False)
         half = tools.precision.FLOAT16
@@ -89,15 +90,11 @@ def _state(tools: Any, name: str, port: Port) -> Any:
 
 def _say(program: Any, graph: Graph) -> None:
     """Fill in what the file says about itself."""
-    program.author = "blip-edge"
-    program.license = "As the model's weights; see the README beside this file."
-    program.short_description = ABOUT[graph.name]
-    program.version = __version__
+    sign(program, ABOUT[graph.name], graph.facts)
     for name in graph.inputs:
         program.input_description[name] = describe(name)
     for name in graph.outputs:
         program.output_description[name] = describe(name)
-    program.user_defined_metadata.update(graph.facts)
 
 
 def _in_palettes(tools: Any, program: Any, bits: int) -> Any:

@@ -1,14 +1,14 @@
 """Core ML: every size fixed, weights as integers where `quantize` said so."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-
 from blip_edge.errors import UsageError
+from blip_edge.exporters.candidates import HEAD_IN_FLOAT, WEIGHT_ONLY
 from blip_edge.exporters.coreml import write_coreml
+from blip_edge.exporters.coreml_functions import join_functions
+from blip_edge.exporters.coreml_layers import RoundedWeights, RoundedWords, round_layers
 from blip_edge.exporters.coreml_words import facts_of
 from blip_edge.exporters.graphs import (
     Graph,
@@ -23,10 +23,8 @@ from blip_edge.exporters.graphs import (
     fixed,
 )
 from blip_edge.exporters.recipe import ExportRecipe, Precision
-from blip_edge.models.bert import WordProduct
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import HEAD, Form, QuantizedLayer, QuantizedWords
-from blip_edge.models.quantized_layers import dequantize
+from blip_edge.models.quantized import Form
 from blip_edge.runtime.engine import Task
 from blip_edge.training.engine import edge_model
 
@@ -37,8 +35,13 @@ __all__ = ["CoreMLTarget"]
 _TEXT, _SENTENCE, _ANSWER = 35, 64, 16
 _ROWS = 8  # texts at once
 
-_WEIGHT_ONLY = (
+_WEIGHTS_ALONE = (
     "Core ML: integers are the weights alone, of any mode; products are computed in half precision."
+)
+_INPUTS_TOO = (
+    "Core ML: inputs of static layers are rounded to 8 bits too. Neural Engines from A17 Pro and "
+    "M4 on multiply those in 8 bits, all else computes in half precision. Of any other layer, and "
+    "of the head, integers are the weights alone."
 )
 
 
@@ -50,18 +53,12 @@ class CoreMLTarget:
     forms: ClassVar[tuple[Form, ...]] = ()
     packages: ClassVar[Mapping[str, str]] = {"torch": "train", "coremltools": "coreml"}
 
+    def form(self, recipe: ExportRecipe) -> str:
+        return HEAD_IN_FLOAT if recipe.activations == "int8" else WEIGHT_ONLY
+
     def reference(self, loaded: Model) -> Model:
-        """Its layers with integers compute in float, with the weights that those stand for."""
-        blip = loaded.blip
-        for path, module in list(blip.named_modules()):
-            if isinstance(module, QuantizedWords):
-                # The head reads its table again, so that the file holds it once.
-                blip.set_submodule(path, _RoundedWords(module))
-                bias = nn.Parameter(blip.get_submodule(HEAD).get_buffer("bias"))
-                blip.decoder.cls.predictions.bias = bias
-                blip.set_submodule(HEAD, WordProduct())
-            elif isinstance(module, QuantizedLayer) and path != HEAD:
-                blip.set_submodule(path, _RoundedWeights(module))
+        """Its layers with integers compute in float, with what their integers stand for."""
+        round_layers(loaded.blip)
         return loaded
 
     def tasks(self, reference: Model) -> tuple[Task, ...]:
@@ -90,12 +87,19 @@ class CoreMLTarget:
         groups = {
             layer: module.group
             for layer, module in graph.named_modules()
-            if isinstance(module, _RoundedWeights | _RoundedWords) and graph.runs(layer)
+            if isinstance(module, RoundedWeights | RoundedWords) and graph.runs(layer)
         }
         write_coreml(graph, path, precision=precision, recipe=recipe, groups=groups)
 
+    def join(
+        self, graphs: Sequence[Graph], folder: Path, recipe: ExportRecipe
+    ) -> dict[str, dict[str, str]]:
+        return join_functions(graphs, folder) if recipe.multifunction else {}
+
     def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
-        return [_WEIGHT_ONLY] if precision == "int8" else []
+        if precision != "int8":
+            return []
+        return [_INPUTS_TOO] if "static" in forms else [_WEIGHTS_ALONE]
 
 
 def _decoder(reference: Model, recipe: ExportRecipe, question: int) -> Graph:
@@ -124,29 +128,3 @@ def _check_length(reference: Model, key: str, length: int) -> None:
 
 def _positions(reference: Model) -> int:
     return reference.config.text_config.max_position_embeddings
-
-
-class _RoundedWeights(nn.Linear):
-    """A layer in float whose weights are those that integers stand for."""
-
-    def __init__(self, layer: QuantizedLayer) -> None:
-        super().__init__(layer.in_features, layer.out_features)
-        self.weight.data.copy_(layer.dequantize_weight())
-        self.bias.data.copy_(layer.bias)
-        self.group = _group(layer.weight)
-        self.eval()
-
-
-class _RoundedWords(nn.Embedding):
-    """The same of a word table."""
-
-    def __init__(self, words: QuantizedWords) -> None:
-        table = dequantize(words.weight, words.weight_scale)
-        super().__init__(table.shape[0], table.shape[1], _weight=table)
-        self.group = _group(words.weight)
-        self.eval()
-
-
-def _group(weight: Tensor) -> int | None:
-    """Inputs that share a scale, of packed weights."""
-    return 2 * weight.shape[-1] if weight.dtype == torch.uint8 else None

@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from blip_edge import __version__
 from blip_edge.models.folder import Model
 
-__all__ = ["ABOUT", "describe", "facts_of"]
+__all__ = ["ABOUT", "describe", "facts_of", "sign"]
 
 ABOUT = {
     "vision": "BLIP's image tower: a picture to the keys and values that texts read.",
@@ -63,3 +66,12 @@ def facts_of(model: Model, tasks: tuple[str, ...]) -> dict[str, str]:
         "blip_edge.prompt_ids": json.dumps(prompt),
         "blip_edge.end_id": str(generation.eos_token_id),
     }
+
+
+def sign(program: Any, about: str, facts: Mapping[str, str]) -> None:
+    """Write into coremltools' `program` who made it, what it is and what `facts_of` found."""
+    program.author = "blip-edge"
+    program.license = "As the model's weights; see the README beside this file."
+    program.short_description = about
+    program.version = __version__
+    program.user_defined_metadata.update(facts)

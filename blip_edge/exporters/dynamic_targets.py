@@ -1,9 +1,10 @@
 """The targets whose graphs leave sizes free: ONNX Runtime and OpenVINO."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from blip_edge.exporters.candidates import DECIDED
 from blip_edge.exporters.graphs import Graph, graphs_of
 from blip_edge.exporters.onnx import write_onnx
 from blip_edge.exporters.openvino import write_openvino
@@ -27,6 +28,9 @@ _NO_DYNAMIC = (
 class _Dynamic:
     """Every task, of any model."""
 
+    def form(self, recipe: ExportRecipe) -> str:
+        return DECIDED
+
     def reference(self, loaded: Model) -> Model:
         return loaded
 
@@ -35,6 +39,11 @@ class _Dynamic:
 
     def graphs(self, reference: Model, recipe: ExportRecipe) -> list[Graph]:
         return graphs_of(reference.blip)
+
+    def join(
+        self, graphs: Sequence[Graph], folder: Path, recipe: ExportRecipe
+    ) -> dict[str, dict[str, str]]:
+        return {}
 
     def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
         return []

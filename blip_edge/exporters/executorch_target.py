@@ -1,10 +1,11 @@
 """ExecuTorch: every task in float32, sizes free up to bounds."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from blip_edge.errors import UsageError
+from blip_edge.exporters.candidates import DECIDED
 from blip_edge.exporters.executorch import BoundedDecoderGraph, write_executorch
 from blip_edge.exporters.graphs import DecoderGraph, Graph, graphs_of
 from blip_edge.exporters.recipe import ExportRecipe, Precision
@@ -29,6 +30,9 @@ class ExecuTorchTarget:
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
     forms: ClassVar[tuple[Form, ...]] = ()
     packages: ClassVar[Mapping[str, str]] = {"torch": "train", "executorch": "executorch"}
+
+    def form(self, recipe: ExportRecipe) -> str:
+        return DECIDED
 
     def reference(self, loaded: Model) -> Model:
         return loaded
@@ -59,6 +63,11 @@ class ExecuTorchTarget:
             rows, length = graph.rows, graph.length
             bounds = {"R": rows, "Q": rows, "T": length, "P": length - 1, "N": text}
         write_executorch(graph, path, bounds=bounds)
+
+    def join(
+        self, graphs: Sequence[Graph], folder: Path, recipe: ExportRecipe
+    ) -> dict[str, dict[str, str]]:
+        return {}
 
     def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:
         return []

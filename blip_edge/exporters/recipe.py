@@ -42,6 +42,12 @@ class ExportRecipe:
     cache as state on the device."""
     image_input: bool = False
     """Core ML: pictures go in as an app has them (CVPixelBuffer), and are normalised inside."""
+    activations: Literal["float", "int8"] = "float"
+    """Core ML in int8: int8 rounds the inputs of static layers too. Neural Engines from A17 Pro and
+    M4 on multiply such layers in 8 bits; on anything else the rounding is work without gain."""
+    multifunction: bool = False
+    """Core ML from ios 18 on: graphs with weights in common are functions of one file, which holds
+    those once."""
     palette_bits: int = 0
     """Core ML: 4 or 6 store each weight matrix as 16 or 64 values and indices into them; 0: no."""
     golden: int = 4
@@ -72,6 +78,10 @@ class ExportRecipe:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.ios not in (17, 18):
             raise ValueError(f"ios must be 17 or 18, got {self.ios}")
+        if self.multifunction and self.ios < 18:
+            raise ValueError(f"multifunction needs ios 18 (--set ios=18), got {self.ios}")
+        if self.activations not in ("float", "int8"):
+            raise ValueError(f"activations is float or int8, not {self.activations!r}")
         if self.palette_bits not in (0, 4, 6):
             raise ValueError(f"palette_bits must be 0, 4 or 6, got {self.palette_bits}")
         if self.golden < 1:

@@ -8,7 +8,7 @@ and what a runtime makes of it are two things.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -53,10 +53,12 @@ class Operators:
     """What a graph runs, after its runtime optimised it."""
 
     int8: int
-    """Matrix products with integers for weights; all but Core ML's round their inputs too."""
+    """Matrix products with integers for weights."""
     float: int
     """Matrix products in floating point, attention's included."""
     by_type: dict[str, int]
+    int8_inputs: int | None = None
+    """Of `int8`, those whose inputs are rounded too; None where all are, or the runtime decides."""
 
     @classmethod
     def counted(cls, kinds: Iterable[str], int8: int, float: int) -> "Operators":
@@ -66,7 +68,18 @@ class Operators:
 
     def to_json(self) -> dict[str, Any]:
         """As manifest.json has it."""
-        return {"int8": self.int8, "float": self.float, "by_type": self.by_type}
+        told = {} if self.int8_inputs is None else {"int8_inputs": self.int8_inputs}
+        return {"int8": self.int8, **told, "float": self.float, "by_type": self.by_type}
+
+    def missing(self, row: Mapping[str, Any]) -> list[str]:
+        """What manifest.json claims in a graph's `row` and does not run with integers."""
+        found = []
+        claimed, static = int(row.get("int8_layers", 0)), int(row.get("forms", {}).get("static", 0))
+        if self.int8 < claimed:
+            found.append(f"only {self.int8} of {claimed} layers run in 8 bits or fewer")
+        if self.int8_inputs is not None and self.int8_inputs < static:
+            found.append(f"only {self.int8_inputs} of {static} layers round their inputs")
+        return found
 
 
 class Running(Protocol):
@@ -149,26 +162,25 @@ class _CoreML:
     """Evaluated off Core ML, so that the same numbers come out everywhere."""
 
     def __init__(self, graph: Graph, precision: str) -> None:
-        self._path = graph.path
-        self._program = MilProgram(graph.path)
+        self._graph = graph
+        self._program = MilProgram(graph.path, graph.function)
 
     def __call__(self, feeds: Feeds) -> dict[str, F32]:
         return self._program(feeds, self._program.make_state())
 
     def operators(self) -> Operators:
         load_spec = import_extra("coremltools.models.utils", "coreml").load_spec
-        function = load_spec(str(self._path)).mlProgram.functions["main"]
+        functions = load_spec(str(self._graph.path)).mlProgram.functions
+        function = functions[self._graph.function or "main"]
         operations = list(function.block_specializations[function.opset].operations)
-        compressed = {
-            output.name
-            for operation in operations
-            if operation.type in _MIL_INT8
-            for output in operation.outputs
-        }
-        kinds = [op.type for op in operations if op.type != "const"]
+        integers = _results(op for op in operations if op.type in _MIL_INT8)
+        rounded = _results(op for op in operations if op.type == "dequantize")
         products = [op for op in operations if op.type in _MIL_PRODUCTS]
-        int8 = sum(not compressed.isdisjoint(_arguments(op)) for op in products)
-        return Operators.counted(kinds, int8, len(products) - int8)
+        int8 = [op for op in products if not integers.isdisjoint(_arguments(op))]
+        both = sum(not rounded.isdisjoint(_arguments(op)) for op in int8)
+        kinds = [op.type for op in operations if op.type != "const"]
+        floats = len(products) - len(int8)
+        return replace(Operators.counted(kinds, len(int8), floats), int8_inputs=both)
 
 
 class _ExecuTorch:
@@ -182,6 +194,10 @@ class _ExecuTorch:
     def operators(self) -> Operators:
         kinds = operators_of(self._path)
         return Operators.counted(kinds, 0, sum(kind in _XNNPACK_PRODUCTS for kind in kinds))
+
+
+def _results(operations: Iterable[Any]) -> set[str]:
+    return {output.name for operation in operations for output in operation.outputs}
 
 
 def _arguments(operation: Any) -> list[str]:

@@ -19,7 +19,7 @@ from blip_edge.artifact import (
     writing,
 )
 from blip_edge.data import Dataset
-from blip_edge.errors import ArtifactError, ToleranceError, UsageError, import_extra
+from blip_edge.errors import ToleranceError, UsageError, import_extra
 from blip_edge.exporters.asked import Asked, examples
 from blip_edge.exporters.autotune import autotune
 from blip_edge.exporters.candidates import DECIDED, candidates, in_form
@@ -33,6 +33,7 @@ from blip_edge.exporters.graphs import Graph, StaticDecoderGraph, cache_layers
 from blip_edge.exporters.huggingface import export_huggingface
 from blip_edge.exporters.measure import Measured, measure
 from blip_edge.exporters.parity import Gate
+from blip_edge.exporters.possible import precision_of
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget, Precision
 from blip_edge.exporters.target import Maker
 from blip_edge.exporters.task_metric import MetricGate
@@ -97,11 +98,15 @@ def export(
     model, output = Path(model), Path(output)
     if target == "huggingface":
         return export_huggingface(model, output, force=force)
-    precision = _precision(model, target, recipe)
+    if target not in _TARGETS:
+        known = ", ".join(get_args(ExportTarget))
+        raise UsageError(f"there is no target {target!r}; there are {known}")
+    precision = precision_of(model, target, _TARGETS[target], recipe)
 
     order = _Order(model, target, precision, recipe, data, seed, progress)
     with writing(output, force=force) as draft:
-        problems = _tuned(draft, order) if recipe.autotune else _build(draft, order, DECIDED)
+        form = _TARGETS[target].form(recipe) if precision == "int8" else DECIDED
+        problems = _tuned(draft, order) if recipe.autotune else _build(draft, order, form)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise ToleranceError(f"{problems[0]}{more}")
@@ -148,6 +153,8 @@ def _build(draft: Path, order: _Order, form: str) -> list[str]:
     for graph in order.progress.track(graphs, f"export {target}"):
         path = draft / document["graphs"][graph.name]["file"]
         _TARGETS[target].write(graph, path, precision, recipe)
+    for name, where in _TARGETS[target].join(graphs, draft, recipe).items():
+        document["graphs"][name] |= where
     reference.tokenizer.save(draft)
     _sign(draft, document)
     asked = {
@@ -179,32 +186,6 @@ def reference_model(model: Path, target: str, precision: Precision, form: str = 
     loaded = load_model(model)
     apply_quantization(loaded.blip, in_form(Quantization.load(model), form), source=model)
     return _TARGETS[target].reference(loaded)
-
-
-def _precision(model: Path, target: ExportTarget, recipe: ExportRecipe) -> Precision:
-    if target not in get_args(ExportTarget):
-        known = ", ".join(get_args(ExportTarget))
-        raise UsageError(f"there is no target {target!r}; there are {known}")
-    quantized, precisions = Quantization.is_in(model), _TARGETS[target].precisions
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "int8" if quantized else precisions[0]
-    if precision not in precisions:
-        raise UsageError(f"{target} bundles are {', '.join(sorted(precisions))}, not {precision}")
-    if precision == "int8" and not quantized:
-        raise ArtifactError(
-            f"{model} was not quantized (quantization.json); run `blip-edge quantize` first"
-        )
-    if recipe.palette_bits and (target != "coreml" or precision == "int8"):
-        raise UsageError(
-            f"palette_bits is for Core ML in fp16 or fp32; {target} in {precision} has no palettes"
-        )
-    if recipe.autotune and (precision != "int8" or not _TARGETS[target].forms):
-        raise UsageError(
-            "autotune is for int8 on ONNX Runtime or OpenVINO, which run here; "
-            f"{target} in {precision} leaves nothing to choose"
-        )
-    return precision
 
 
 def _within(reference: Model, graphs: list[Graph]) -> Model:

@@ -1,6 +1,6 @@
 """What export must know of a target; one class a target says it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -25,6 +25,11 @@ class Maker(Protocol):
     packages: ClassVar[Mapping[str, str]]
     """What graphs are written with, and the extra of ours that brings each."""
 
+    def form(self, recipe: ExportRecipe) -> str:
+        """In which form of `candidates` quantized layers are exported, if measuring is not asked
+        for."""
+        ...
+
     def reference(self, loaded: Model) -> Model:
         """The network in torch as a bundle should compute it, of the model as it was read.
 
@@ -47,6 +52,16 @@ class Maker(Protocol):
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         """Write `graph` to `path`."""
+        ...
+
+    def join(
+        self, graphs: Sequence[Graph], folder: Path, recipe: ExportRecipe
+    ) -> dict[str, dict[str, str]]:
+        """Put graphs that were written to `folder` into one file where the recipe asks for it.
+
+        Returns:
+            `file` and `function` of every graph that has moved, by its name.
+        """
         ...
 
     def notes(self, precision: Precision, forms: Collection[Form]) -> list[str]:

@@ -7,7 +7,6 @@ Texts are padded, and read so many at a time.
 
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +35,7 @@ class CoreMLEngine(GraphEngine):
                 f"{manifest.folder}/manifest.json gives a Core ML decoder no fixed sizes; "
                 "export the model again"
             )
-        super().__init__(manifest, lambda graph: _program(graph.path))
+        super().__init__(manifest, _program)
         self._static = manifest.cache.static or StaticCache(0, 0)
         lengths = [_size(graph, 1) for graph in manifest.graphs.values() if _reads_texts(graph)]
         self.max_tokens = min([self.max_tokens, *lengths])
@@ -188,9 +187,12 @@ class _Program(Protocol):
 
 
 class _OnAMac:
-    def __init__(self, path: Path) -> None:
-        self._model = import_extra("coremltools", "coreml").models.MLModel(str(path))
-        self._keeps = bool(self._model.get_spec().description.state)
+    def __init__(self, graph: Graph) -> None:
+        models = import_extra("coremltools", "coreml").models
+        self._model = models.MLModel(str(graph.path), function_name=graph.function)
+        whole = self._model.get_spec().description
+        described = [one for one in whole.functions if one.name == graph.function] or [whole]
+        self._keeps = bool(described[0].state)
 
     def __call__(self, feeds: Mapping[str, Any], state: Any = None, /) -> Values:
         given = {name: _as_picture(value) for name, value in feeds.items()}
@@ -206,5 +208,7 @@ def _as_picture(value: Any) -> Any:
     return Image.fromarray(value[0].transpose(1, 2, 0)) if value.dtype == np.uint8 else value
 
 
-def _program(path: Path) -> _Program:
-    return _OnAMac(path) if sys.platform == "darwin" else MilProgram(path)
+def _program(graph: Graph) -> _Program:
+    if sys.platform == "darwin":
+        return _OnAMac(graph)
+    return MilProgram(graph.path, graph.function)

@@ -5,6 +5,7 @@ damaged in transfer is named, not run.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +25,7 @@ __all__ = [
     "Port",
     "StaticCache",
     "Target",
+    "graph_bytes",
     "graph_files",
     "graph_sha256",
     "read_manifest",
@@ -50,6 +52,8 @@ class Graph:
     sha256: str
     inputs: dict[str, Port]
     outputs: dict[str, Port]
+    function: str | None = None
+    """Which of the file's programs it is, where several graphs share one."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,15 @@ def graph_files(path: Path) -> list[Path]:
     return [path, data] if path.suffix == ".onnx" and data.exists() else [path]
 
 
+def graph_bytes(document: Mapping[str, Any]) -> int:
+    """All graph files of a manifest's `document`; one that graphs share counts once.
+
+    Raises:
+        KeyError: a graph has no file or no size there.
+    """
+    return sum({row["file"]: int(row["bytes"]) for row in document["graphs"].values()}.values())
+
+
 def _check_versions(document: dict[str, Any], source: Path) -> None:
     version = document.get("format_version")
     if version != FORMAT_VERSION:
@@ -173,10 +186,13 @@ def _check_versions(document: dict[str, Any], source: Path) -> None:
 
 
 def _check_graphs(manifest: Manifest) -> None:
+    digests: dict[Path, str] = {}  # graphs may share a file
     for graph in manifest.graphs.values():
         if graph.path.suffix == ".xml" and not graph.path.with_suffix(".bin").is_file():
             raise ArtifactError(f"{graph.path.with_suffix('.bin')} is missing; export again")
-        if graph_sha256(graph.path) != graph.sha256:
+        if graph.path not in digests:
+            digests[graph.path] = graph_sha256(graph.path)
+        if digests[graph.path] != graph.sha256:
             raise ArtifactError(
                 f"{graph.path} was changed after export: sha256 differs; export again"
             )
@@ -213,6 +229,7 @@ def _graph(folder: Path, graph: dict[str, Any]) -> Graph:
         sha256=str(graph["sha256"]),
         inputs=_ports(graph["inputs"]),
         outputs=_ports(graph["outputs"]),
+        function=None if graph.get("function") is None else str(graph["function"]),
     )
 
 

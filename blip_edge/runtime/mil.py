@@ -44,28 +44,33 @@ class _Step:
 
 
 class MilProgram:
-    """The main function of an ML program.
+    """One function of an ML program.
+
+    Args:
+        path: the .mlpackage.
+        function: which, of a file with several; its default if not given.
 
     Raises:
-        ArtifactError: the package cannot be read, or has an operation that is not known here.
+        ArtifactError: the package cannot be read, has no such function, or has an operation that is
+            not known here.
         MissingExtraError: coremltools is not installed.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, function: str | None = None) -> None:
         self.path = Path(path)
-        function = _read(self.path)
+        found = _read(self.path, function)
         self.states: dict[str, tuple[int, ...]] = {
             var.name: tuple(map(int, var.sym_type.wrapped_type().get_shape()))
-            for var in function.inputs.values()
+            for var in found.inputs.values()
             if _is_state(var)
         }
         """Sizes of what the program keeps from one call to the next."""
         self.inputs: tuple[str, ...] = tuple(
-            var.name for var in function.inputs.values() if not _is_state(var)
+            var.name for var in found.inputs.values() if not _is_state(var)
         )
-        self.outputs: tuple[str, ...] = tuple(var.name for var in function.outputs)
+        self.outputs: tuple[str, ...] = tuple(var.name for var in found.outputs)
         self._constants: dict[str, Any] = {}
-        self._steps = [step for step in map(self._step, function.operations) if step is not None]
+        self._steps = [step for step in map(self._step, found.operations) if step is not None]
         _find_spent(self._steps, {*self.outputs, *self._constants})
 
     def make_state(self) -> dict[str, Array]:
@@ -160,7 +165,7 @@ def _find_spent(steps: list[_Step], keep: set[str]) -> None:
         seen |= names
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, function: str | None) -> Any:
     with _quiet():
         tools = import_extra("coremltools", "coreml")
         reader = import_extra("coremltools.converters.mil.frontend.milproto.load", "coreml")
@@ -176,7 +181,11 @@ def _read(path: Path) -> Any:
         except (KeyError, OSError, RuntimeError, TypeError, ValueError, protobuf.Error) as error:
             raise ArtifactError(f"{path} cannot be read as a Core ML program: {error}") from None
     functions = program.functions
-    return functions["main"] if "main" in functions else next(iter(functions.values()))
+    name = function or spec.description.defaultFunctionName or next(iter(functions))
+    if name not in functions:
+        known = ", ".join(sorted(functions))
+        raise ArtifactError(f"{path} has no function {name!r}, but {known}; export again")
+    return functions[name]
 
 
 @contextmanager

@@ -79,9 +79,17 @@ def save(folder: Path, model: Model) -> Path:
     return folder
 
 
-@torch.no_grad()
 def calibrated(model: Model) -> Quantization:
     """Every layer that can be in 8 bits, its input range taken from a few random pictures."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(8, 3, 32, 32, generator=generator)
+    ids = torch.randint(0, model.tokenizer.vocab_size, (8, 12), generator=generator)
+    return ranged(model, lambda: model.blip.lm_logits(ids, model.blip.vision_model(pixels)))
+
+
+@torch.no_grad()
+def ranged(model: Model, run: Callable[[], object]) -> Quantization:
+    """Every layer that can be in 8 bits, its input range that of what `run` shows it."""
     layers = quantizable_layers(model.blip)
     ranges: dict[str, tuple[float, float]] = {}
 
@@ -94,10 +102,7 @@ def calibrated(model: Model) -> Quantization:
 
     for path in layers:
         watch(path)
-    generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(8, 3, 32, 32, generator=generator)
-    ids = torch.randint(0, model.tokenizer.vocab_size, (8, 12), generator=generator)
-    model.blip.lm_logits(ids, model.blip.vision_model(pixels))
+    run()
     return Quantization(mode="static", layers={p: _decision(*ranges[p]) for p in layers})
 
 

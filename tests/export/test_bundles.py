@@ -129,7 +129,8 @@ def test_captions_have_the_same_tokens_as_torch(
 def test_8_bit_bundles_compute_as_the_8_bit_model(
     int8_bundle: Path, quantized: Path, target: ExportTarget
 ) -> None:
-    reference = edge_model(reference_model(quantized, target, "int8"))
+    form = json.loads((int8_bundle / "manifest.json").read_text())["form"]
+    reference = edge_model(reference_model(quantized, target, "int8", form))
     rows = 3
     expected = dictated(reference, rows=rows, tokens=16, prompt=4)
     floor = HALF_DB if target == "coreml" else INT8_DB

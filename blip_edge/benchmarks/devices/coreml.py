@@ -101,7 +101,9 @@ class CoreMLDevice:
         inputs, found = _inputs(graph), {}
         for unit in _UNITS:
             units = self._tools.ComputeUnit[unit]
-            model = self._tools.models.MLModel(str(graph.path), compute_units=units)
+            model = self._tools.models.MLModel(
+                str(graph.path), compute_units=units, function_name=graph.function
+            )
             bench = benchmarker(model, device=self._device)
             load = await bench.benchmark_load(iterations=recipe.loads)
             times = await bench.benchmark_predict(inputs, iterations=recipe.runs, warmup=True)

@@ -191,17 +191,21 @@ def test_a_stage_whose_work_is_known_is_held_to_the_roof(
     monkeypatch.setattr(room, "machine", lambda measure: cool)
     monkeypatch.setattr(room, "gemm_gflops", lambda: 120.0)
     vision = MANIFEST["graphs"]["vision"] | {"macs": 20_000_000}
-    graphs = MANIFEST["graphs"] | {"vision": vision}
+    cross = {"cross_key_0": {"shape": [1, 4, 6, 8], "dtype": "float32"}}
+    decoder = MANIFEST["graphs"]["decoder"] | {"bytes": 300_000, "inputs": cross}
+    graphs = {"vision": vision, "decoder": decoder}
     bundle = make_bundle(tmp_path / "known", graphs=graphs, precision=precision)
     [record] = bench([bundle], recipe=quick(loads=1), profile=True)
     assert record["calibration"] == {"fp32_gflops": 100.0, "int8_gflops": 400.0}
     # 40 M operations; the fake worker takes a quarter of a millisecond for the stage.
     share = pytest.approx(bound / 0.25)
     assert record["reached"] == {
-        "vision": {"macs": 20_000_000, "bound_ms": pytest.approx(bound), "share": share}
+        "vision": {"macs": 20_000_000, "bound_ms": pytest.approx(bound), "share": share},
+        # 300 kB of graph and 4 · 6 · 8 floats at 10 GB/s; a step takes a twelfth of a millisecond.
+        "step": {"bytes": 300_768, "bound_ms": 0.0301, "share": pytest.approx(0.3609)},
     }
     [unknown] = bench([make_bundle(tmp_path / "unknown")], recipe=quick(loads=1), profile=True)
-    assert unknown["reached"] is None
+    assert unknown["reached"] is not None and list(unknown["reached"]) == ["step"]
     [plain] = bench([bundle], recipe=quick(loads=1))
     assert (plain["reached"], plain["calibration"]) == (None, None)
 

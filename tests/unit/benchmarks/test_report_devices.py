@@ -12,6 +12,8 @@ from blip_edge.benchmarks.report import report_run
 from blip_edge.errors import ArtifactError
 from tests.unit.benchmarks.test_report import Page, make_run
 
+REACHED = {"vision": {"share": 0.704}, "step": {"share": 0.5501}}
+
 
 def record(where: str, p50: float | None, **changes: Any) -> dict[str, Any]:
     stages = {"preprocess_ms": 1.0, "vision_ms": 2.0, "decode_ms": 5.0}
@@ -42,7 +44,7 @@ def now(tmp_path: Path) -> Path:
     units = {"ALL": {"p50_ms": 3.5, "operators": {"NeuralEngine": 40, "CPU": 2}}}
     path = tmp_path / "now.json"
     rows = [
-        record("local", 8.0),
+        record("local", 8.0, joules_per_caption=2.5, reached=REACHED),
         record("ssh:pi", 80.0, noisy=True, throttled=True, complete=False, notes=["<b>hot</b>"]),
         record("coreml:local", None, graphs={"vision": units}),
     ]
@@ -59,8 +61,8 @@ def test_a_records_file_is_a_page(now: Path, tmp_path: Path) -> None:
     pages.test_the_page_is_well_formed(html)
     words = Page(html).words()
     assert "onnx captions a picture in 8.00 ms on local." in words
-    assert "onnx (onnx int8) local · Cortex-A76 3 8.00 8.00 – 20.0 – – 1.00" in words
-    assert "1.00 incomplete noisy throttled" in words
+    assert "onnx (onnx int8) local · Cortex-A76 3 8.00 8.00 – 20.0 – – 1.00 2.50 70% · 55%" in words
+    assert "1.00 – – incomplete noisy throttled" in words
     assert "preprocess 1.00 ms, vision 2.00 ms, decode 5.00 ms" in words
     assert "ALL 3.50 NeuralEngine 40 · CPU 2" in words
     assert "onnx (onnx int8): <b>hot</b>" in words, "what a device told is text, not markup"

@@ -6,7 +6,7 @@ import pytest
 
 from blip_edge.errors import ArtifactError
 from blip_edge.exporters import stopwatch
-from blip_edge.exporters.candidates import DECIDED, candidates, in_form
+from blip_edge.exporters.candidates import DECIDED, HEAD_IN_FLOAT, candidates, in_form
 from blip_edge.exporters.stopwatch import race
 from blip_edge.models.quantized import HEAD, Form, LayerDecision, Quantization
 
@@ -51,6 +51,18 @@ def test_what_is_static_may_round_its_inputs_less() -> None:
     assert forms(found, "decoder weight-only") == ["static", "float", "weight-only 8"]
     assert in_form(found, DECIDED) == found
     assert in_form(found, "weight-only").layers[QKV] == EIGHT
+
+
+def test_a_head_may_keep_its_inputs_alone() -> None:
+    found = decided(qkv=STATIC, head=STATIC)
+    assert forms(found, HEAD_IN_FLOAT) == ["static", "float", "weight-only 8"]
+    assert forms(decided(qkv=DYNAMIC, head=FOUR), HEAD_IN_FLOAT) == [
+        "dynamic",
+        "float",
+        "weight-only 4",
+    ]
+    without = Quantization(mode="static", layers={QKV: STATIC})
+    assert in_form(without, HEAD_IN_FLOAT) == without, "a model that says nothing has no head"
 
 
 def test_nothing_is_rounded_more_than_was_decided() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from blip_edge.artifact import read_json, write_json
 from blip_edge.errors import ArtifactError
-from blip_edge.runtime.manifest import graph_sha256, read_manifest
+from blip_edge.runtime import manifest as manifests
+from blip_edge.runtime.manifest import graph_bytes, graph_sha256, read_manifest
 from tests.unit.runtime import toy
 
 Change = Callable[[dict[str, Any]], object]
@@ -82,6 +83,29 @@ def test_a_digest_covers_everything_that_holds_a_graph(tmp_path: Path) -> None:
         before = graph_sha256(graph)
         file.write_bytes(b"2")
         assert graph_sha256(graph) != before
+
+
+def test_graphs_that_share_a_file_are_told_apart_and_it_is_read_once(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = read_json(bundle / "manifest.json")
+    shared = document["graphs"]["vision"] | {"bytes": 6}
+    for name, row in document["graphs"].items():
+        row |= {key: shared[key] for key in ("file", "sha256", "bytes")} | {"function": name}
+    write_json(bundle / "manifest.json", document)
+    hashed: list[Path] = []
+
+    def noted(path: Path) -> str:
+        hashed.append(path)
+        return graph_sha256(path)
+
+    monkeypatch.setattr(manifests, "graph_sha256", noted)
+    graphs = read_manifest(bundle).graphs
+    assert [graph.function for graph in graphs.values()] == ["vision", "decoder"]
+    assert hashed == [bundle / "vision.onnx"] and graph_bytes(document) == 6
+    (bundle / "vision.onnx").write_bytes(b"visiom")
+    with pytest.raises(ArtifactError, match=r"vision\.onnx was changed after export"):
+        read_manifest(bundle)
 
 
 def test_openvino_weights_that_are_gone_are_named(tmp_path: Path) -> None:

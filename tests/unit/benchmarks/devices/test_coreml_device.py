@@ -91,7 +91,9 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> list[Phone]:
     Benchmarker.asked = []
     tools: Any = ModuleType("coremltools")
     tools.ComputeUnit = Units
-    tools.models = SimpleNamespace(MLModel=lambda path, compute_units: (path, compute_units.name))
+    tools.models = SimpleNamespace(
+        MLModel=lambda path, compute_units, function_name: (path, compute_units.name, function_name)
+    )
     perf: Any = ModuleType("perf_utils")
     perf.MLModelBenchmarker = Benchmarker
     remote: Any = ModuleType("remote_device")
@@ -144,6 +146,15 @@ def test_every_graph_is_timed_on_every_unit(
     inputs = Benchmarker.asked[-1][2]
     assert inputs["input_ids"].dtype.name == "int32"
     assert not inputs["input_ids"].any(), "ids that the vocabulary has"
+
+
+def test_a_function_of_a_file_is_what_is_timed(mac: list[Phone], bundle: Path) -> None:
+    manifest = read_json(bundle / "manifest.json")
+    manifest["graphs"]["decoder"]["function"] = "decoder"
+    write_json(bundle / "manifest.json", manifest)
+    measured(bundle, "ID-1")
+    functions = {Path(path).stem: function for (path, _, function), *_ in Benchmarker.asked}
+    assert functions == {"vision": None, "decoder": "decoder"}
 
 
 @pytest.mark.parametrize("which", ["Ada's iPhone", "ID-1", "UDID-1"])
