@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runs import between
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
 TRAIN = HERE / "results" / "train-step.json"
@@ -116,9 +118,7 @@ def _spread(ratio: dict[str, float]) -> str:
 
 def with_tables(page: str, found: Records) -> str:
     """`page` with the tables between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{tables(found)}{END}{after}"
+    return between(page, BEGIN, END, tables(found))
 
 
 def records() -> Records:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runs import between
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
 RECORD = HERE / "results" / "cpu-inference.json"
@@ -97,9 +99,7 @@ def _spread(ratio: dict[str, float]) -> str:
 
 def with_tables(page: str, record: dict[str, Any]) -> str:
     """`page` with the tables between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{tables(record)}{END}{after}"
+    return between(page, BEGIN, END, tables(record))
 
 
 def write() -> None:

@@ -11,18 +11,16 @@ train/picturebook.json. A test holds the page and the plot to it.
 import argparse
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runs import ROOT, between, blip_edge, read
 
 from blip_edge.benchmarks.machine import machine
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "picturebook.json"
 PLOT = ROOT / "train" / "picturebook-curves.svg"
 PAGE = ROOT / "train" / "README.md"
@@ -66,7 +64,7 @@ def run(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "data").exists():
-        _blip_edge(folder, ["data", "make", "picturebook", "-o", "data"])
+        blip_edge(folder, ["data", "make", "picturebook", "-o", "data"])
         _mix_val(folder / "data" / "caption_val.json")
     if not (packages := folder / "packages.json").exists():
         (folder / "towers").mkdir(exist_ok=True)
@@ -86,7 +84,7 @@ def _measure(folder: Path, task: str, model: str) -> None:
         words += ["--k", str(READ)]
     for verb, asked in (("eval", words), ("inspect", ["inspect", model])):
         if not (found := folder / f"{model}-{verb}.json").exists():
-            found.write_text(_blip_edge(folder, [*asked, "--json"]), encoding="utf-8")
+            found.write_text(blip_edge(folder, [*asked, "--json"]), encoding="utf-8")
 
 
 def _mix_val(rows_file: Path) -> None:
@@ -94,7 +92,7 @@ def _mix_val(rows_file: Path) -> None:
 
     Training looks at the first few rows, and would otherwise see stamps alone.
     """
-    rows = _read(rows_file)
+    rows = read(rows_file)
     rows.sort(key=lambda row: hashlib.sha256(row["image"].encode()).digest())
     _write(rows_file, rows)
 
@@ -119,7 +117,7 @@ def _train(
         return
     words = ["train", "--data", "data", "--recipe", f"picturebook-{task}", *STARTS[start]]
     given = ["--set", f"lr={rate}", *also, "--seed", str(SEED), "-o", output, "--resume"]
-    _blip_edge(folder, [*words, *given])
+    blip_edge(folder, [*words, *given])
 
 
 def best_rate(folder: Path, task: str, start: str) -> float:
@@ -138,7 +136,7 @@ def _losses(point: dict[str, float]) -> dict[str, float]:
 
 
 def _history(model: Path) -> list[dict[str, float]]:
-    history: list[dict[str, float]] = _read(model / "provenance.json")["history"]
+    history: list[dict[str, float]] = read(model / "provenance.json")["history"]
     return history
 
 
@@ -146,12 +144,12 @@ def record(folder: Path) -> dict[str, Any]:
     """What a run has found, and how; of the tasks that are measured from both starts."""
     from picturebook_guesses import guesses, repeated, watched
 
-    made = _read(folder / "caption-towers" / "provenance.json")
+    made = read(folder / "caption-towers" / "provenance.json")
     counts = {
-        split: len(_read(folder / "data" / f"caption_{split}.json"))
+        split: len(read(folder / "data" / f"caption_{split}.json"))
         for split in ("train", "val", "test")
     }
-    dataset = _read(folder / "data" / "dataset.json")
+    dataset = read(folder / "data" / "dataset.json")
     measured = [task for task in METRICS if all(_found(folder, task, s).exists() for s in STARTS)]
     runs = [_run(folder, task, start) for task, start in product(measured, STARTS)]
     return {
@@ -161,7 +159,7 @@ def record(folder: Path) -> dict[str, Any]:
             **counts,
             "test captions that occur in train": repeated(folder / "data"),
         },
-        "packages": _read(folder / "packages.json"),
+        "packages": read(folder / "packages.json"),
         "seed": SEED,
         "read_again": READ,
         "guesses": guesses(folder / "data"),
@@ -187,13 +185,13 @@ def _found(folder: Path, task: str, start: str) -> Path:
 
 
 def _run(folder: Path, task: str, start: str) -> dict[str, Any]:
-    model, found = folder / f"{task}-{start}", _read(_found(folder, task, start))
-    made = _read(model / "provenance.json")
+    model, found = folder / f"{task}-{start}", read(_found(folder, task, start))
+    made = read(model / "provenance.json")
     return {
         "task": task,
         "start": start,
         "recipe": made["recipe"],
-        "parameters": _read(folder / f"{task}-{start}-inspect.json")["parameters"],
+        "parameters": read(folder / f"{task}-{start}-inspect.json")["parameters"],
         "seconds": made["seconds"],
         "items": found["items"],
         "metrics": {name: round(found["metrics"][name], 3) for name in METRICS[task]},
@@ -207,16 +205,6 @@ def _run(folder: Path, task: str, start: str) -> dict[str, Any]:
 def looked_at(runs: list[dict[str, Any]]) -> dict[str, int]:
     """By task: pairs or pictures of the val split that the metric is of, on the way."""
     return {run["task"]: run["recipe"]["eval_items"] for run in runs}
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write(path: Path, value: Any) -> None:
@@ -360,9 +348,7 @@ def digest(kept: dict[str, Any]) -> str:
 
 def with_table(page: str, kept: dict[str, Any]) -> str:
     """`page` with the table of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
+    return between(page, BEGIN, END, table(kept))
 
 
 def main() -> None:
@@ -379,7 +365,7 @@ def main() -> None:
         run(folder)
     if folder is not None:
         _write(RECORD, record(folder))
-    kept = _read(RECORD)
+    kept = read(RECORD)
     draw(kept, PLOT)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
 

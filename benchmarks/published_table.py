@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from runs import between
+
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "published.json"
 PAGE = RECORD.with_name("README.md")
@@ -94,9 +96,7 @@ def _block(lines: list[str]) -> list[str]:
 
 def with_section(page: str, record: Row) -> str:
     """`page` with the section between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{section(record)}{END}{after}"
+    return between(page, BEGIN, END, section(record))
 
 
 def published() -> Row:

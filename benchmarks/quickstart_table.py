@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runs import between
+
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "quickstart.json"
 SEEDS = RECORD.with_name("quickstart-seeds.json")
@@ -108,9 +110,7 @@ def _range(values: list[float], digits: int) -> str:
 
 def with_tables(readme: str, summary: dict[str, Any], spread: list[dict[str, Any]]) -> str:
     """`readme` with the tables of the records between its two marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{tables(summary, spread)}{END}{after}"
+    return between(readme, BEGIN, END, tables(summary, spread))
 
 
 def _ms(value: float | None) -> str:

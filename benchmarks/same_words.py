@@ -9,12 +9,13 @@ of the standard bench. A test holds the page to the record.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from runs import between, read
 
 from blip_edge import load
 from blip_edge.artifact import sha256_folder, write_json
@@ -88,11 +89,11 @@ def _cider(folder: Path, data: Path) -> dict[str, Any]:
 
 def record(model: Path, data: Path, folder: Path) -> dict[str, Any]:
     """What a finished run has found."""
-    theirs = _read(folder / "torch.json")
+    theirs = read(folder / "torch.json")
     same = {
         target: {
             beams: sum(a == b for a, b in zip(ids, theirs["ids"][beams], strict=True))
-            for beams, ids in _read(folder / f"{target}-fp32.json")["ids"].items()
+            for beams, ids in read(folder / f"{target}-fp32.json")["ids"].items()
         }
         for target in FLOATS
     }
@@ -102,7 +103,7 @@ def record(model: Path, data: Path, folder: Path) -> dict[str, Any]:
         "pictures": len(theirs["ids"]["1"]),
         "same": same,
         "float": {"CIDEr": theirs["CIDEr"], "items": theirs["items"]},
-        "int8": {target: _read(folder / f"{target}-int8.json")["CIDEr"] for target in INT8},
+        "int8": {target: read(folder / f"{target}-int8.json")["CIDEr"] for target in INT8},
         "goal": GOAL,
         "mega_bytes": {
             path.name: round(_bytes(path) / 1e6, 2)
@@ -113,7 +114,7 @@ def record(model: Path, data: Path, folder: Path) -> dict[str, Any]:
 
 
 def _bytes(bundle: Path) -> int:
-    return sum(graph["bytes"] for graph in _read(bundle / "manifest.json")["graphs"].values())
+    return sum(graph["bytes"] for graph in read(bundle / "manifest.json")["graphs"].values())
 
 
 def table(found: dict[str, Any]) -> str:
@@ -146,13 +147,7 @@ def table(found: dict[str, Any]) -> str:
 
 def with_table(page: str, found: dict[str, Any]) -> str:
     """`page` with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(found)}{END}{after}"
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return between(page, BEGIN, END, table(found))
 
 
 def main() -> None:
@@ -167,7 +162,7 @@ def main() -> None:
         run(how.model, how.data, how.output)
         write_json(RECORD, record(how.model, how.data, how.output))
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_table(page, _read(RECORD)), encoding="utf-8")
+    PAGE.write_text(with_table(page, read(RECORD)), encoding="utf-8")
 
 
 if __name__ == "__main__":

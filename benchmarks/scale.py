@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runs import between
+
 from blip_edge.models import TextConfig, VisionConfig
 from blip_edge.models.cost import image_macs, read_cost, text_cost
 from blip_edge.models.weighing import TextMatrices, text_layers
@@ -366,9 +368,7 @@ def _failures(base: Run, record: dict[str, Any]) -> list[str]:
 
 def with_section(page: str, record: dict[str, Any]) -> str:
     """`page` with the section between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{section(record)}{END}{after}"
+    return between(page, BEGIN, END, section(record))
 
 
 def measured() -> dict[str, Any]:

@@ -9,14 +9,12 @@ A test holds README.md to it.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runs import ROOT, between, blip_edge, read
 from standard_chance import chances
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "train" / "standard.json"
 README = ROOT / "README.md"
 BEGIN = "<!-- standard: written by benchmarks/standard_bench.py -->\n"
@@ -90,30 +88,24 @@ def run(folder: Path) -> None:
     """Make what is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "data").exists():
-        _blip_edge(folder, ["data", "make", "shapes", "-o", "data", "--recipe", "shapes-standard"])
+        blip_edge(folder, ["data", "make", "shapes", "-o", "data", "--recipe", "shapes-standard"])
     for one in TRAINED:
         if not (folder / one.model).exists():
-            _blip_edge(folder, train_command(one))
+            blip_edge(folder, train_command(one))
     for line in LINES:
         found = folder / f"{line.task}-{line.split}.json"
         if not found.exists():
-            said = _blip_edge(folder, [*eval_command(line), "--ci", "--json"])
+            said = blip_edge(folder, [*eval_command(line), "--ci", "--json"])
             found.write_text(said, encoding="utf-8")
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def record(folder: Path) -> dict[str, Any]:
     """What a finished run has found, with what chance would have given."""
     guessed = chances(folder / "data")
-    dataset = _read(folder / "data" / "dataset.json")
+    dataset = read(folder / "data" / "dataset.json")
     lines = []
     for line in LINES:
-        found = _read(folder / f"{line.task}-{line.split}.json")
+        found = read(folder / f"{line.task}-{line.split}.json")
         names = (line.metric, *line.also)
         lines.append(
             {
@@ -125,7 +117,7 @@ def record(folder: Path) -> dict[str, Any]:
                 "chance": guessed[line.task],
             }
         )
-    models = {one.model: _read(folder / one.model / "provenance.json") for one in TRAINED}
+    models = {one.model: read(folder / one.model / "provenance.json") for one in TRAINED}
     return {
         "world": dataset["recipe"],
         "seed": dataset["seed"],
@@ -181,13 +173,7 @@ def _verdict(lines: list[dict[str, Any]]) -> str:
 
 def with_table(readme: str, kept: dict[str, Any]) -> str:
     """`readme` with the table of a record between its two marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return between(readme, BEGIN, END, table(kept))
 
 
 def main() -> None:
@@ -203,7 +189,7 @@ def main() -> None:
         kept = json.dumps(record(given.output), indent=1, ensure_ascii=False)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    README.write_text(with_table(readme, _read(RECORD)), encoding="utf-8")
+    README.write_text(with_table(readme, read(RECORD)), encoding="utf-8")
 
 
 if __name__ == "__main__":

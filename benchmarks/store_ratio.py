@@ -1,11 +1,11 @@
 """A student taught by its teacher, and the same one taught by a store of what the teacher told.
 
-    python benchmarks/store_ratio.py TEACHER DATA -o RECORD.json
+    python benchmarks/store_ratio.py TEACHER DATA        # -> distill/store.json, distill/README.md
         [--recipe NAME] [--set key=value]... [--steps N] [--seed N] [--device D]
+    python benchmarks/store_ratio.py --table             # the record into the page
 
 Both run `distill` with views = 1 for N steps, the second once the store is filled. The record has
-seconds of the steps alone, their ratio, what filling took, and both curves; the last line of stdout
-is the ratio.
+seconds of the steps alone, their ratio, what filling took, and both curves.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from runs import ROOT, between, read
+
 from blip_edge.artifact import folder_bytes, read_provenance, sha256_folder, write_json
 from blip_edge.benchmarks.machine import machine
 from blip_edge.distill import DistillRecipe, distill
@@ -23,6 +25,11 @@ from blip_edge.models import load_model
 from blip_edge.recipe import load
 
 T = TypeVar("T")
+
+RECORD = ROOT / "distill" / "store.json"
+PAGE = ROOT / "distill" / "README.md"
+BEGIN = "<!-- store: written by benchmarks/store_ratio.py -->\n"
+END = "<!-- /store -->\n"
 
 # Words that a run's bars begin with.
 STEPS, ASKING = "distill", "words of the teacher"
@@ -92,33 +99,58 @@ def gaps(one: list[dict[str, float]], other: list[dict[str, float]]) -> dict[str
     return {name: max(abs(a[name] - b[name]) for a, b in pairs) for name in names}
 
 
+def with_table(page: str, kept: dict[str, Any]) -> str:
+    """`page` with what a record says between its two marks."""
+    return between(page, BEGIN, END, told(kept))
+
+
+def told(kept: dict[str, Any]) -> str:
+    """A record, in a paragraph."""
+    seconds, gap = kept["seconds"], max(kept["largest_gap"].values())
+    return (
+        f"{kept['recipe']['steps']} steps of a captioner's student take {seconds['online']:.0f} s "
+        f"with the teacher and {seconds['stored']:.0f} s with a filled store, that is "
+        f"**{kept['ratio']:.2f}** of it; filling it once took {seconds['filling']:.0f} s and "
+        f"{kept['store_bytes'] / 1e6:.0f} MB. No loss of the two curves is further apart than "
+        f"{gap:.4f} (half precision, and the {kept['top']} largest logits).\n"
+    )
+
+
 def main() -> None:
-    """Measure, write the record and print the ratio."""
+    """Measure, write the record and the page; or the page alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RECORD.json")
+    parser.add_argument("teacher", type=Path, nargs="?")
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--table", action="store_true", help="only write the page")
     parser.add_argument("--recipe", help="of distill; the defaults if not given")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     given = parser.parse_args()
+    if given.table == (given.data is not None):
+        parser.error("give either a teacher and data, or --table")
+    if not given.table:
+        write_json(RECORD, record(given))
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_table(page, read(RECORD)), encoding="utf-8")
+
+
+def record(given: argparse.Namespace) -> dict[str, Any]:
+    """What was measured, and of what."""
     recipe = load(DistillRecipe, "distill", given.recipe, given.set)
     plain = {"hidden_weight": 0.0, "attention_weight": 0.0}  # no store holds layers
     recipe = replace(recipe, steps=given.steps, views=recipe.views or 1, **plain)
-    found = measured(given.teacher, given.data, recipe, seed=given.seed, device=given.device)
-    about = {
+    return {
         "machine": asdict(machine()),
         "teacher": {
             "sha256": sha256_folder(given.teacher),
             "architecture": load_model(given.teacher).config.architecture,
         },
         "recipe": {"name": given.recipe, "set": given.set, "steps": given.steps},
+        "top": recipe.top,
+        **measured(given.teacher, given.data, recipe, seed=given.seed, device=given.device),
     }
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(given.output, {**about, **found})
-    print(f"a step with the store takes {found['ratio']:.3f} of one with the teacher")
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ takes minutes; those that were not run are told as such. The record is distill/s
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from grid_cells import ROWS, TASKS, Cell, cells, make_command
+from runs import ROOT, blip_edge, read
 from standard_bench import LINES
 from student_tables import PAGE, PLOT, draw, with_table
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "distill" / "standard.json"
 METRICS = {line.task: line.metric for line in LINES if line.banded}
 
@@ -35,9 +33,9 @@ def run(folder: Path, minutes: float, tasks: list[str]) -> None:
             break
         model, command = _model(cell), make_command(cell)
         if command is not None and not (folder / model).exists():
-            _blip_edge(folder, command)
+            blip_edge(folder, command)
         if not _found(folder, cell).exists():
-            said = _blip_edge(
+            said = blip_edge(
                 folder, ["eval", model, "--task", cell.task, "--data", "data", "--ci", "--json"]
             )
             _found(folder, cell).write_text(said, encoding="utf-8")
@@ -52,9 +50,9 @@ def time_captioners(folder: Path) -> None:
         bundle = f"students/onnx-{cell.row.name}"
         if not (folder / bundle).exists():
             export = ["export", _model(cell), "--target", "onnx", "--precision", "fp32"]
-            _blip_edge(folder, [*export, "-o", bundle])
+            blip_edge(folder, [*export, "-o", bundle])
         bundles.append(bundle)
-    told = _blip_edge(
+    told = blip_edge(
         folder,
         ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"],
     )
@@ -67,22 +65,22 @@ def record(folder: Path) -> dict[str, Any]:
     for cell in cells():
         if not _found(folder, cell).exists():
             continue
-        said = _read(_found(folder, cell))
+        said = read(_found(folder, cell))
         metric = METRICS[cell.task]
         model = folder / _model(cell)
-        config = json.loads(_blip_edge(folder, ["inspect", _model(cell), "--json"]))
+        config = json.loads(blip_edge(folder, ["inspect", _model(cell), "--json"]))
         found[cell.name] = {
             "metric": said["metrics"][metric],
             "interval": said["intervals"][metric],
             "items": said["items"],
             "parameters": config["parameters"],
-            "minutes": round(_read(model / "provenance.json")["seconds"] / 60, 1),
+            "minutes": round(read(model / "provenance.json")["seconds"] / 60, 1),
         }
     latency = folder / "students" / "latency.json"
     return {
         "metrics": METRICS,
         "cells": found,
-        "latency_ms": _latencies(_read(latency)) if latency.exists() else {},
+        "latency_ms": _latencies(read(latency)) if latency.exists() else {},
     }
 
 
@@ -97,16 +95,6 @@ def _model(cell: Cell) -> str:
 
 def _found(folder: Path, cell: Cell) -> Path:
     return folder / "students" / f"{cell.name}.json"
-
-
-def _blip_edge(folder: Path, words: list[str]) -> str:
-    print("$ blip-edge", *words, file=sys.stderr, flush=True)
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -126,7 +114,7 @@ def main() -> None:
             time_captioners(given.output)
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
-    kept = _read(RECORD)
+    kept = read(RECORD)
     draw(kept, ROWS, PLOT)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grid_cells import ROWS, SEEDS, TASKS, Row
+from runs import between
 
 __all__ = ["PAGE", "PLOT", "draw", "goals", "table", "with_table"]
 
@@ -157,6 +158,4 @@ def draw(kept: dict[str, Any], rows: Sequence[Row], output: Path) -> None:
 
 def with_table(page: str, kept: dict[str, Any]) -> str:
     """`page` with the table of a record between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(kept)}{END}{after}"
+    return between(page, BEGIN, END, table(kept))

@@ -14,11 +14,6 @@ from tests.project.test_readme_numbers import ROOT, program_of
 PROGRAM = ROOT / "benchmarks" / "cpu_inference.py"
 
 
-@pytest.fixture(autouse=True)
-def _programs_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-
-
 def test_the_page_says_what_the_record_says() -> None:
     table = program_of("cpu_table")
     page = table.PAGE.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """The figures in the pages are those of the committed records of runs."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def program_of(name: str) -> Any:
     """A program in benchmarks/, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
+    return importlib.import_module(name)
 
 
 def test_the_benchmarks_page_says_what_the_records_say() -> None:

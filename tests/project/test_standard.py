@@ -1,19 +1,13 @@
 """The standard bench: its page says what its record says, and guessing is worth what it should."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from blip_edge.data.shapes import ShapesRecipe, make
-from tests.project.test_readme_numbers import ROOT, program_of
-
-
-@pytest.fixture(autouse=True)
-def _programs_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+from tests.project.test_readme_numbers import program_of
 
 
 def test_the_readme_says_what_the_record_says() -> None:

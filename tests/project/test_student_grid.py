@@ -1,16 +1,8 @@
 """The grid of students: its page says what its record says, and its commands can be given."""
 
 import json
-import sys
 
-import pytest
-
-from tests.project.test_readme_numbers import ROOT, program_of
-
-
-@pytest.fixture(autouse=True)
-def _programs_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+from tests.project.test_readme_numbers import program_of
 
 
 def test_the_page_says_what_the_record_says() -> None:

@@ -14,7 +14,7 @@ from blip_edge.evaluation.capfilt import RoundsRecipe
 from blip_edge.training import rounds, train
 from blip_edge.training.rounds import Trainings, bootstrap_in_rounds
 from tests import tiny
-from tests.cli.conftest import Run
+from tests.conftest import Run
 from tests.unit.training.test_every_task import PRETRAIN
 
 TRAININGS = Trainings(
@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def models(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A captioner and a filter of the noisy texts."""
     folder = tmp_path_factory.mktemp("models")
     begun = train(world, folder / "begun", PRETRAIN)
@@ -41,7 +41,7 @@ def models(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, l
     }
 
 
-def twice(world: Path, output: Path, models: dict[str, list[Path]], **how: Any) -> Path:
+def twice(world: Path, output: Path, models: dict[str, Any], **how: Any) -> Path:
     return bootstrap_in_rounds(world, output, how.pop("recipe", TWO), TRAININGS, **models, **how)
 
 
@@ -52,7 +52,7 @@ def said(out: Path) -> list[tuple[str, float]]:
 
 
 def test_the_second_round_is_done_by_models_of_the_first(
-    world: Path, tmp_path: Path, models: dict[str, list[Path]]
+    world: Path, tmp_path: Path, models: dict[str, Any]
 ) -> None:
     out = twice(world, tmp_path / "out", models)
     kept = tmp_path / "out.rounds"
@@ -69,7 +69,7 @@ def test_the_second_round_is_done_by_models_of_the_first(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    world: Path, tmp_path: Path, models: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = twice(world, tmp_path / "whole", models)
     asked: list[str] = []
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 def test_only_what_the_first_round_had_is_trained(
-    world: Path, tmp_path: Path, models: dict[str, list[Path]]
+    world: Path, tmp_path: Path, models: dict[str, Any]
 ) -> None:
     out = twice(world, tmp_path / "out", {**models, "filters": []})
     assert not (tmp_path / "out.rounds" / "models-1" / "retrieval").exists()
@@ -101,7 +101,7 @@ def test_only_what_the_first_round_had_is_trained(
 
 
 def test_what_cannot_be_done_is_refused_before_any_work(
-    world: Path, tmp_path: Path, models: dict[str, list[Path]]
+    world: Path, tmp_path: Path, models: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError, match="need a data set"):
         bootstrap_in_rounds(Path("a-{0..3}.tar"), tmp_path / "out", TWO, TRAININGS, **models)
@@ -119,5 +119,7 @@ def test_the_command_line_names_the_trainings_that_are_missing(run: Run, tmp_pat
     code, _, err = run("capfilt", *words, "--rounds", 2)
     assert (code, err.count("\n")) == (2, 1)
     assert "name recipes of train as pretrain, caption, retrieval" in err
-    code, _, err = run("capfilt", *words, "--recipe", "web-rounds", "--set", "caption=shape-caption")
+    code, _, err = run(
+        "capfilt", *words, "--recipe", "web-rounds", "--set", "caption=shape-caption"
+    )
     assert (code, err.count("\n")) == (2, 1) and "shapes-caption" in err
