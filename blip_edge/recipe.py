@@ -8,6 +8,7 @@ in a checkout beside the package under the stage's folder, in a wheel under `bli
 import dataclasses
 import inspect
 import json
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,6 +87,9 @@ def load(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "literal_error":
+            close = _nearest(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
+            reason += f"; {close}" if close else ""
         raise UsageError(f"{stage} recipe{f' key {where}' if where else ''}: {reason}") from None
 
 

@@ -37,8 +37,17 @@ def _model(facts: Mapping[str, Any]) -> Rows:
     ]
     if facts.get("quantization"):
         rows.append(("quantized", "yes, layer by layer in quantization.json"))
+        rows += _ranges(facts["quantization"])
         rows += _outliers(facts["quantization"])
     return rows + _quality(facts.get("metrics"))
+
+
+def _ranges(quantization: Mapping[str, Any]) -> Rows:
+    """Who found them, where it was not this package."""
+    engine = quantization.get("engine") or "blip-edge"
+    if engine == "blip-edge":
+        return []
+    return [("ranges", f"{quantization.get('observer')}, found by {engine}")]
 
 
 def _outliers(quantization: Mapping[str, Any]) -> Rows:

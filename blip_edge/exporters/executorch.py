@@ -15,8 +15,8 @@ from torch import Tensor
 
 from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import DecoderGraph, Graph
-from blip_edge.exporters.quiet import quiet
 from blip_edge.models.blip import Blip
+from blip_edge.quiet import quiet
 
 __all__ = ["BoundedDecoderGraph", "write_executorch"]
 

@@ -122,6 +122,8 @@ class Quantization:
     """What was asked for; what became of each layer is in `layers`."""
     layers: dict[str, LayerDecision]
     """By the layer's module path in `Blip`, in the network's order."""
+    engine: str = "blip-edge"
+    """Who found input ranges: this package, or one that is made for it."""
     observer: str = ""
     """How input ranges were taken from what was seen."""
     samples: int = 0

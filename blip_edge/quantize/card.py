@@ -79,6 +79,11 @@ def _kind(layer: LayerDecision, quantization: Quantization) -> str:
         return f"{weights} and 8-bit inputs (affine, per tensor, range found at each run)"
     data = quantization.data or {}
     return (
-        f"{weights} and 8-bit inputs (affine, per tensor; {quantization.observer} over "
+        f"{weights} and 8-bit inputs (affine, per tensor; {_found(quantization)} over "
         f"{quantization.samples} samples of {data.get('name')})"
     )
+
+
+def _found(quantization: Quantization) -> str:
+    by = "" if quantization.engine == "blip-edge" else f" by {quantization.engine}"
+    return f"{quantization.observer}{by}"

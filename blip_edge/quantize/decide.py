@@ -3,7 +3,7 @@
 The steps are told apart because training to be rounded comes between ranges and doubts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from blip_edge.models.folder import Model
 from blip_edge.models.quantized import LayerDecision, quantizable_layers
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize.calibrate import calibrate, few
+from blip_edge.quantize.engines import Span, find_ranges, no_metric
 from blip_edge.quantize.modes import form_of, layer_decision
 from blip_edge.quantize.observers import observer
 from blip_edge.quantize.outliers import report, survey
@@ -39,18 +40,36 @@ def decide(
 
 
 def ranged(
-    model: Model, seen: Sequence[Use], recipe: QuantizeRecipe, *, progress: Progress = SILENT
+    model: Model,
+    seen: Sequence[Use],
+    recipe: QuantizeRecipe,
+    judge: Callable[[dict[str, LayerDecision]], float] = no_metric,
+    *,
+    progress: Progress = SILENT,
 ) -> dict[str, LayerDecision]:
-    """What `recipe` says of each layer, with the ranges of what it reads."""
+    """What `recipe` says of each layer, with the ranges of what it reads.
+
+    `judge` gives the metric with decisions, and of none the float model's: observer "autotune" goes
+    by it.
+    """
     linears = quantizable_layers(model.blip)
-    spans: dict[str, tuple[float, float] | None] = {}
-    if any(form_of(path, recipe) == "static" for path in linears):
-        make = partial(observer, recipe.observer, percentile=recipe.percentile)
-        spans = calibrate(model, seen, make, progress=progress)
-    return {
-        path: layer_decision(path, linear, spans.get(path), recipe)
-        for path, linear in linears.items()
-    }
+
+    def decided(spans: Mapping[str, Span | None]) -> dict[str, LayerDecision]:
+        return {
+            path: layer_decision(path, linear, spans.get(path), recipe)
+            for path, linear in linears.items()
+        }
+
+    if not any(form_of(path, recipe) == "static" for path in linears):
+        return decided({})
+    if recipe.engine == "blip-edge":
+        make = partial(observer, recipe.own_observer, percentile=recipe.percentile)
+        return decided(calibrate(model, seen, make, progress=progress))
+
+    def metric(spans: Mapping[str, Span | None]) -> float:
+        return judge(decided(spans) if spans else {})
+
+    return decided(find_ranges(model, seen, recipe, metric, progress=progress))
 
 
 def doubted(

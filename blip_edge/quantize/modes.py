@@ -36,9 +36,10 @@ def layer_decision(
     if form == "weight-only":
         return _weights(layer, recipe)
     if span is None:
-        return LayerDecision(
-            decision="float", why="what the model is for does not run it: no range is known"
-        )
+        why = "what the model is for does not run it: no range is known"
+        if recipe.engine != "blip-edge":
+            why = f"{recipe.engine} found no 8-bit range for what it reads"
+        return LayerDecision(decision="float", why=why)
     scale, zero = affine(*span)
     return LayerDecision(
         decision="int8",
@@ -47,7 +48,7 @@ def layer_decision(
         input_scale=scale,
         input_zero_point=zero,
         input_range=span,
-        why=f"range by {recipe.observer}",
+        why=f"range by {recipe.range_observer}{_by(recipe)}",
     )
 
 
@@ -60,3 +61,7 @@ def _weights(layer: nn.Linear, recipe: QuantizeRecipe) -> LayerDecision:
     return LayerDecision(
         decision="int8", weight_bits=4, group_size=recipe.group_size, why="inputs in float"
     )
+
+
+def _by(recipe: QuantizeRecipe) -> str:
+    return "" if recipe.engine == "blip-edge" else f" of {recipe.engine}"

@@ -1,12 +1,22 @@
 """What a quantization may be told."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from blip_edge.errors import UsageError
 from blip_edge.quantize.observers import ObserverName
 
-__all__ = ["QuantizeRecipe"]
+__all__ = ["OBSERVERS", "EngineName", "QuantizeRecipe"]
+
+EngineName = Literal["blip-edge", "neural-compressor", "nncf", "onnxruntime"]
+"""Who finds the ranges of what layers read."""
+OBSERVERS: dict[EngineName, tuple[str, ...]] = {
+    "blip-edge": ("mse", "min-max", "percentile", "entropy"),
+    "neural-compressor": ("mean-min-max", "mse", "autotune"),
+    "nncf": ("mean-min-max", "min-max", "percentile"),
+    "onnxruntime": ("min-max", "percentile", "entropy"),
+}
+"""How each of them can take a range from what was seen, its own choice first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +39,17 @@ class QuantizeRecipe:
     samples: int = 128
     """Pictures, questions or sentences of the train split that ranges are measured on."""
     batch: int = 16
-    """Pictures that are run at once, without influence on the result but rounding; of qat also the
-    rows of a step."""
-    observer: ObserverName = "mse"
-    """How a range is taken from the values that were seen: all of them, the middle `percentile`,
-    the range with the least squared error after rounding, or that whose histogram tells most."""
+    """Pictures that are run at once, without influence on the result but rounding and what an
+    observer averages over batches; of qat also the rows of a step."""
+    engine: EngineName = "blip-edge"
+    """Who finds the ranges: blip-edge itself; neural-compressor, Intel's (extra inc); nncf,
+    OpenVINO's (extra nncf); or onnxruntime's calibrators (extra onnx)."""
+    observer: Literal["", ObserverName, "mean-min-max", "autotune"] = ""
+    """How a range is taken from the values that were seen: all of them (min-max), the middle
+    `percentile`, the range with the least squared error after rounding (mse), or that whose
+    histogram tells most (entropy); mean-min-max: ends averaged over the batches; autotune:
+    neural-compressor tries what it has and goes by the metric. "": the engine's own choice, mse of
+    blip-edge."""
     percentile: float = 99.99
     """Percent of the values that the range holds, the rest being cut off evenly at both ends
     (observer percentile)."""
@@ -68,6 +84,15 @@ class QuantizeRecipe:
     """Share of `samples` that may be unreadable before the run stops."""
 
     def __post_init__(self) -> None:
+        if self.engine not in OBSERVERS:
+            raise UsageError(f"engine must be {', '.join(OBSERVERS)}, got {self.engine!r}")
+        if self.observer and self.observer not in OBSERVERS[self.engine]:
+            known = ", ".join(OBSERVERS[self.engine])
+            raise UsageError(f"{self.engine} has no observer {self.observer!r}; it has {known}")
+        if self.engine != "blip-edge" and not {"static", "qat"} & {self.mode, self.decoder_mode}:
+            raise UsageError(f"engine {self.engine} finds ranges, and mode {self.mode} has none")
+        if self.observer == "autotune" and not self.eval_items:
+            raise UsageError('observer "autotune" goes by the metric, which needs eval_items')
         if self.steps < 0 or self.epochs <= 0 or not self.lr > 0 or self.warmup < 0:
             raise UsageError(
                 "steps and warmup must not be negative, epochs and lr must be positive"
@@ -90,3 +115,14 @@ class QuantizeRecipe:
             raise UsageError("tolerance and eval_items must not be negative")
         if self.sensitivity == "metric" and not self.eval_items:
             raise UsageError('sensitivity "metric" needs eval_items; without them use "sqnr"')
+
+    @property
+    def range_observer(self) -> str:
+        """The observer by its name, the engine's own choice if none was named."""
+        return self.observer or OBSERVERS[self.engine][0]
+
+    @property
+    def own_observer(self) -> ObserverName:
+        """That of ours which comes nearest: what is tried on the way is tried by ours."""
+        own: tuple[ObserverName, ...] = get_args(ObserverName)
+        return next((name for name in own if name == self.range_observer), "mse")

@@ -153,7 +153,7 @@ def _ratios(
     """
     scales = {place.name: place.scales(alpha) for place in places}
     watches = {
-        place.watched: _Divided(observer(recipe.observer, percentile=recipe.percentile), by)
+        place.watched: _Divided(observer(recipe.own_observer, percentile=recipe.percentile), by)
         for place, by in zip(places, scales.values(), strict=True)
     }
     observe(model, seen[::2], watches, description=description, progress=progress)

@@ -14,6 +14,7 @@ from blip_edge.artifact import kind, write_json, write_provenance, writing
 from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError, ToleranceError
 from blip_edge.evaluation import EvalSettings, evaluate
+from blip_edge.models.decisions import FILE
 from blip_edge.models.folder import Model, load_model, save_model
 from blip_edge.models.quantized import (
     LayerDecision,
@@ -26,6 +27,7 @@ from blip_edge.quantize.aware import trained_rounded
 from blip_edge.quantize.calibrate import decode, pick
 from blip_edge.quantize.card import write_card
 from blip_edge.quantize.decide import doubted, evened_out, ranged
+from blip_edge.quantize.engines import require
 from blip_edge.quantize.recipe import QuantizeRecipe
 from blip_edge.quantize.trial import Measure, Outcome, Trial
 from blip_edge.quantize.uses import Judged, Use, judged_by, uses_of
@@ -72,9 +74,11 @@ def quantize(
 
     Raises:
         ArtifactError: `model` or `data` is not what it should be.
+        MissingExtraError: the recipe's engine is not installed.
         ToleranceError: the loss is over the tolerance; the result is kept as `OUT.rejected`.
     """
     started, recipe = time.monotonic(), recipe or QuantizeRecipe()
+    require(recipe.engine)
     original, dataset = _model(Path(model)), Dataset.open(data)
     judged = judged_by(original)
     with writing(output, force=force) as draft:
@@ -83,7 +87,8 @@ def quantize(
         smoothing, outliers = evened_out(original, seen, recipe, progress=progress)
         save_model(draft, original)
         measure = measure or _measured(judged, data, recipe, progress)
-        layers = ranged(original, seen, recipe, progress=progress)
+        judge = _judge(draft, recipe, measure, progress)
+        layers = ranged(original, seen, recipe, judge, progress=progress)
         start = measure(draft) if recipe.mode == "qat" and recipe.eval_items else None
         curve: list[dict[str, float]] = []
         if recipe.mode == "qat":
@@ -181,6 +186,23 @@ def _measured(judged: Judged, data: Path, recipe: QuantizeRecipe, progress: Prog
     return measure
 
 
+def _judge(
+    draft: Path, recipe: QuantizeRecipe, measure: Measure, progress: Progress
+) -> Callable[[dict[str, LayerDecision]], float]:
+    """The metric of the float model in `draft` with decisions, which leave no trace there."""
+
+    def judge(layers: dict[str, LayerDecision]) -> float:
+        if not layers:
+            return measure(draft)
+        Quantization(mode=recipe.mode, layers=layers).save(draft)
+        metric = measure(draft)
+        progress.say(f"{recipe.engine} tries: {metric:.2f}")
+        (draft / FILE).unlink()
+        return metric
+
+    return judge
+
+
 def _describe(
     model: Model,
     dataset: Dataset,
@@ -189,10 +211,11 @@ def _describe(
     recipe: QuantizeRecipe,
 ) -> Quantization:
     """What was decided; `model` computes in 8 bits afterwards."""
-    observed, samples = recipe.observer, sum(part.pictures for part in seen)
+    observed, samples = recipe.range_observer, sum(part.pictures for part in seen)
     quantization = Quantization(
         mode=recipe.mode,
         layers=layers,
+        engine=recipe.engine,
         observer=f"{observed} {recipe.percentile:g}" if observed == "percentile" else observed,
         samples=samples,
         data={"name": dataset.name, "sha256": dataset.digest(), "items": samples},
