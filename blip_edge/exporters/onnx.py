@@ -14,6 +14,7 @@ from torch import nn
 
 from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.onnx_functions import translations
 from blip_edge.exporters.onnx_layers import head_and_words, layer_operators
 from blip_edge.models.quantized import QuantizedWords
 from blip_edge.quiet import quiet
@@ -65,7 +66,6 @@ def onnx_model(graph: Graph, *, opset: int = 18) -> Any:
         MissingExtraError: onnx or onnxscript is not installed.
     """
     import_extra("onnx", "onnx")
-    import_extra("onnxscript", "onnx")
     with _quantized_as_operators(graph), quiet():
         program = torch.onnx.export(
             graph.eval(),
@@ -76,6 +76,7 @@ def onnx_model(graph: Graph, *, opset: int = 18) -> Any:
             dynamic_shapes=graph.dynamic_shapes(_free_sizes()),
             opset_version=opset,
             external_data=False,
+            custom_translation_table=translations(opset),
             verbose=False,
         )
     assert program is not None

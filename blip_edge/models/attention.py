@@ -137,9 +137,12 @@ class _PictureAttention(_Attention):
         """What each of (R, T, D) tokens sees, (R, T, H · K)."""
         rows, tokens, _ = x.shape
         images = cross.key.shape[0]
+        # Scaled before the heads are apart: ONNX Runtime would join a scale beside the product to
+        # it, and has no kernel for one row that scales.
+        q = projections.query(x) * self.head_width**-0.5
         # An image's beams become one longer query: keys and values are read once, not copied.
-        q = projections.query(x).reshape(images, -1, self.heads, self.head_width).transpose(1, 2)
-        scores = (q * self.head_width**-0.5) @ cross.key  # (B, H, beams x T, N)
+        q = q.reshape(images, -1, self.heads, self.head_width).transpose(1, 2)
+        scores = q @ cross.key  # (B, H, beams x T, N)
         if cross.mask is not None:
             scores = scores + cross.mask.to(scores.dtype)
         shares = scores.softmax(-1)

@@ -24,7 +24,15 @@ def _page(program: str) -> tuple[str, str]:
     return page, grid.with_table(page, kept, *rows)
 
 
-PROGRAMS = ["capfilt_grid", "capfilt_throughput", "full_size_table", "quantize_grid", "quantizers"]
+PROGRAMS = [
+    "capfilt_grid",
+    "capfilt_throughput",
+    "device_records",
+    "full_size_table",
+    "quantize_grid",
+    "quantizers",
+    "store_ratio",
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
