@@ -19,6 +19,8 @@ Rows = Sequence[Mapping[str, Any]]
 _RECORDS = "bench.json"
 _SUMMARY = "summary.json"
 _STAGES = ("preprocess", "vision", "decode")
+_SPREAD = 20
+"""The longest bar over the shortest, up to which both can be seen on one scale."""
 # column heading, how it is found and written, what it means
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
     ("Beams", lambda row: _beams(row), "of the search; 1 is greedy, which a browser always is"),
@@ -74,20 +76,28 @@ def former_run(against: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def device_rows(records: Rows) -> dict[str, Any]:
-    """What the template shows of the records: a table, bars of stages, and single graphs."""
-    longest = max((sum(_stages(row).values()) for row in records), default=0.0) or 1.0
+    """What the template shows of the records: a table, bars of stages, and single graphs.
+
+    A column that nobody fills is left out. Bars are as long as their times are, unless some would
+    be too short to see: then each is a whole, and shows shares alone.
+    """
+    unknown = wording.number(None)
+    columns = [one for one in _COLUMNS if any(one[1](row) != unknown for row in records)]
+    totals = [total for row in records if (total := sum(_stages(row).values()))]
+    alike = bool(totals) and max(totals) <= _SPREAD * min(totals)
     return {
-        "columns": [{"name": name, "hint": hint} for name, _, hint in _COLUMNS],
+        "columns": [{"name": name, "hint": hint} for name, _, hint in columns],
         "rows": [
             {
                 "bundle": _bundle(row),
                 "device": _device(row),
-                "cells": [write(row) for _, write, _ in _COLUMNS],
+                "cells": [write(row) for _, write, _ in columns],
                 "marks": _marks(row),
             }
             for row in records
         ],
-        "bars": [_bar(row, longest) for row in records if _stages(row)],
+        "bars": [_bar(row, max(totals) if alike else None) for row in records if _stages(row)],
+        "alike": alike,
         "graphs": [line for row in records for line in _graphs(row)],
         "notes": [f"{_bundle(row)}: {note}" for row in records for note in row.get("notes", [])],
     }
@@ -179,14 +189,15 @@ def _stages(row: Mapping[str, Any]) -> dict[str, float]:
     return {stage: float(stats[key]["p50_ms"]) for stage, key in zip(_STAGES, keys, strict=True)}
 
 
-def _bar(row: Mapping[str, Any], longest: float) -> dict[str, Any]:
+def _bar(row: Mapping[str, Any], longest: float | None) -> dict[str, Any]:
     stages = _stages(row)
+    whole = longest or sum(stages.values()) or 1.0
     words = ", ".join(f"{name} {wording.number(ms)} ms" for name, ms in stages.items())
     return {
         "label": f"{_bundle(row)} on {row.get('where', 'local')}",
         "words": words,
         "parts": [
-            {"stage": name, "share": round(100 * ms / longest, 2)} for name, ms in stages.items()
+            {"stage": name, "share": round(100 * ms / whole, 2)} for name, ms in stages.items()
         ],
     }
 

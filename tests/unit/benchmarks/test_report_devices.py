@@ -61,7 +61,7 @@ def test_a_records_file_is_a_page(now: Path, tmp_path: Path) -> None:
     pages.test_the_page_is_well_formed(html)
     words = Page(html).words()
     assert "onnx captions a picture in 8.00 ms on local." in words
-    assert "onnx (onnx int8) local · Cortex-A76 3 8.00 8.00 – 20.0 – – 1.00 2.50 70% · 55%" in words
+    assert "onnx (onnx int8) local · Cortex-A76 3 8.00 8.00 20.0 1.00 2.50 70% · 55%" in words
     assert "1.00 – – incomplete noisy throttled" in words
     assert "preprocess 1.00 ms, vision 2.00 ms, decode 5.00 ms" in words
     assert "ALL 3.50 NeuralEngine 40 · CPU 2" in words
@@ -136,3 +136,14 @@ def test_the_page_with_records_needs_no_network(now: Path, tmp_path: Path) -> No
     page = Page(html)
     assert page.all("script") == page.all("link") == page.all("img") == []
     assert "http://" not in html and "https://" not in html
+
+
+def test_bars_of_very_different_times_are_each_a_whole(tmp_path: Path) -> None:
+    slow = record("browser", 800.0)
+    slow["stats"] = {name: {"p50_ms": 100 * ms["p50_ms"]} for name, ms in slow["stats"].items()}
+    write_json(tmp_path / "r.json", [record("local", 8.0), slow])
+    html = text_of(tmp_path / "r.json", tmp_path)
+    shares = [style for tag in Page(html).all("i") if (style := tag.get("style"))]
+    assert shares == ["width: 12.5%", "width: 25.0%", "width: 62.5%"] * 2
+    assert "Each bar is a whole" in html
+    assert "energy of a caption" not in html, "a column that nobody fills is left out"
