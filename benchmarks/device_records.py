@@ -104,8 +104,12 @@ def table(kept: dict[str, Any]) -> str:
             "" if others is None else f"{others:.0%} of the cores",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    noisy = sum(bool(row["noisy"]) for row in rows)
-    lines += ["", f"{noisy} of {len(rows)} rows are marked noisy. Behind ssh is the same machine."]
+    noisy, slower = (sum(bool(row[mark]) for row in rows) for mark in ("noisy", "throttled"))
+    lines += [
+        "",
+        f"Of {len(rows)} rows {noisy} are marked noisy and {slower} throttled (the machine grew "
+        "slower meanwhile). Behind ssh is the same machine.",
+    ]
     first, second = (run["p50_ms"] for run in kept["twice"])
     apart = abs(second / first - 1)
     met = "" if apart <= AGREE else ", **missed**"
