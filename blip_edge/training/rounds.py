@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from blip_edge.artifact import begin_run, require_free, sha256_folder
 from blip_edge.data.dataset import Dataset
-from blip_edge.errors import UsageError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation.capfilt import RoundsRecipe, capfilt
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training.processes import Device
@@ -74,36 +74,38 @@ def bootstrap_in_rounds(
     _require_tasks(trainings)
     if ".tar" in str(data) and not Path(data).is_dir():
         raise UsageError("rounds above 1 need a data set: people's pairs tune the models between")
+    if not Dataset.open(data).has("caption_train.json"):
+        raise ArtifactError(
+            f"{data} has no caption_train.json; models between rounds learn from it"
+        )
     require_free(output, force=force)
     folder = Path(output).with_name(f"{Path(output).name}.rounds")
-    models = [*captioners, *filters]
     if force and not resume and (folder / "run.json").is_file():
         shutil.rmtree(folder)
-    begin_run(folder, _identity(Path(data), models, recipe, trainings, seed), resume=resume)
+    identity = _identity(Path(data), [*captioners, *filters], recipe, trainings, seed)
+    begin_run(folder, identity, resume=resume)
     told: dict[str, Any] = {"seed": seed, "progress": progress}
-    writers, judges = captioners, filters
-    for number in range(recipe.rounds):
+
+    def bootstrap(number: int, texts: Path, **also: Any) -> Path:
         progress.say(f"round {number + 1} of {recipe.rounds}")
-        last = number == recipe.rounds - 1
-        texts = Path(output) if last else folder / f"texts-{number + 1}"
-        if last or not texts.exists():
-            capfilt(
-                data,
-                texts,
-                recipe.of_round(number),
-                captioners=writers,
-                filters=judges,
-                resume=resume,
-                force=force and last,
-                **told,
-                **how,
-            )
-        if not last:
-            found = folder / f"models-{number + 1}"
+        also |= {"captioners": writers, "filters": judges, "resume": resume}
+        return capfilt(data, texts, recipe.of_round(number), **also, **told, **how)
+
+    writers, judges = captioners, filters
+    try:
+        for number in range(recipe.rounds - 1):
+            texts = folder / f"texts-{number + 1}"
+            if not texts.exists():
+                bootstrap(number, texts)
             tasks = ["caption"] * bool(writers) + ["retrieval"] * bool(judges)
+            found = folder / f"models-{number + 1}"
             learned = _learn(texts, found, trainings, tasks, device=device, **told)
             writers, judges = learned.get("caption", ()), learned.get("retrieval", ())
-    return output
+    except BaseException:
+        if {path.name for path in folder.iterdir()} == {"run.json"}:
+            shutil.rmtree(folder)  # there is nothing to go on with
+        raise
+    return bootstrap(recipe.rounds - 1, output, force=force)
 
 
 def _learn(

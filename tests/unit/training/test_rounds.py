@@ -1,6 +1,7 @@
 """Bootstrapping in rounds: each is done by what the one before taught, whoever kills the run."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,16 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     swapped = TRAININGS._replace(caption=TRAININGS.retrieval)
     with pytest.raises(UsageError, match="caption needs a recipe of that task, not of retrieval"):
         bootstrap_in_rounds(world, tmp_path / "out", TWO, swapped, **models)
+    with pytest.raises(UsageError, match="give a captioner, a filter, or both"):
+        bootstrap_in_rounds(world, tmp_path / "out", TWO, TRAININGS)
+    (tmp_path / "web").mkdir()
+    shutil.copy(world / "dataset.json", tmp_path / "web")
+    with pytest.raises(ArtifactError, match="has no caption_train"):
+        twice(tmp_path / "web", tmp_path / "out", models)
     (tmp_path / "mine").mkdir()
     with pytest.raises(ArtifactError, match="already exists"):
         twice(world, tmp_path / "mine", models)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "web"}
 
 
 def test_the_command_line_names_the_trainings_that_are_missing(run: Run, tmp_path: Path) -> None:
