@@ -39,6 +39,8 @@ def table(
             cells = [_cell(kept, model, form, target) for target in targets]
             lines.append(f"| {form.what} | {' | '.join(cells)} |")
         lines.append("")
+    fewer = {cell["items"] for name, cell in kept["cells"].items() if name.endswith("-coreml")}
+    lines += [f"Core ML's figures are of the first {items} items.\n" for items in sorted(fewer)]
     return "\n".join([*lines, *_goals(kept, models, targets)]) + "\n"
 
 
