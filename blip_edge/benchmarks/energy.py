@@ -1,4 +1,4 @@
-"""Joules that the machine needed, where its system tells: Linux's RAPL.
+"""Joules that the machine needed, where its system tells: Linux's RAPL, or `powermetrics` on a Mac.
 
 The processor's packages and the memory beside them count what everybody on the machine takes, idle
 power too; what is plugged in beside them, such as a graphics card, does not count. Linux lets only
@@ -8,11 +8,35 @@ closed nothing is known, and nothing is guessed.
 https://www.kernel.org/doc/html/latest/power/powercap/powercap.html
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["EnergyMeter"]
+from blip_edge.benchmarks.powermetrics import Powermetrics
+
+__all__ = ["EnergyMeter", "Meter", "metered"]
 
 _POWERCAP = Path("/sys/class/powercap")
+
+
+class Meter(Protocol):
+    """Tells energy in laps."""
+
+    def lap(self) -> float | None:
+        """Joules since the last lap; None where nobody tells."""
+        ...
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """What this machine has to measure with, while the block runs."""
+    samples = Powermetrics.start()
+    try:
+        yield samples or EnergyMeter()
+    finally:
+        if samples is not None:
+            samples.close()
 
 
 class EnergyMeter:

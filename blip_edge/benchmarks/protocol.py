@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
-from blip_edge.benchmarks.energy import EnergyMeter
+from blip_edge.benchmarks.energy import Meter, metered
 from blip_edge.benchmarks.job import Job, Sample, Tell
 from blip_edge.benchmarks.load_guard import LoadGuard
 from blip_edge.benchmarks.machine import Machine, cores, gemm_gflops, machine
@@ -161,23 +161,30 @@ def take_turns(
         count = min(recipe.burst, recipe.warmup - start)
         for turn in turns:
             turn.worker.run(_slice(images, start, count))
-    rounds, began, meter = _Rounds(turns, recipe), monotonic(), EnergyMeter()
-    for number in progress.track(rounds, "timing", total=rounds.expected):
-        burst = _slice(images, number * recipe.burst, recipe.burst)
-        for turn in turns if number % 2 == 0 else reversed(turns):
-            meter.lap()
-            started = perf_counter()
-            samples = turn.worker.run(burst)
-            turn.seconds += perf_counter() - started
-            turn.add_joules(meter.lap())
-            indices = range(number * recipe.burst, (number + 1) * recipe.burst)
-            at = round(monotonic() - began, 3)
-            told = [
-                sample | {"image": index % len(images), "at_s": at}
-                for sample, index in zip(samples, indices, strict=True)
-            ]
-            turn.samples += told
-            turn.tell(told)
+    rounds, began = _Rounds(turns, recipe), monotonic()
+    with metered() as meter:
+        for number in progress.track(rounds, "timing", total=rounds.expected):
+            burst = _slice(images, number * recipe.burst, recipe.burst)
+            for turn in turns if number % 2 == 0 else reversed(turns):
+                samples = _metered_burst(turn, burst, meter)
+                indices = range(number * recipe.burst, (number + 1) * recipe.burst)
+                at = round(monotonic() - began, 3)
+                told = [
+                    sample | {"image": index % len(images), "at_s": at}
+                    for sample, index in zip(samples, indices, strict=True)
+                ]
+                turn.samples += told
+                turn.tell(told)
+
+
+def _metered_burst(turn: Turn, burst: Sequence[str], meter: Meter) -> list[Sample]:
+    """One turn's captions; what they took is added to it."""
+    meter.lap()
+    started = perf_counter()
+    samples = turn.worker.run(burst)
+    turn.seconds += perf_counter() - started
+    turn.add_joules(meter.lap())
+    return samples
 
 
 class _Rounds:

@@ -1,12 +1,16 @@
 """Joules from a tree of counters like the kernel's."""
 
+import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_edge.benchmarks.energy import EnergyMeter
+from blip_edge.benchmarks.energy import EnergyMeter, metered
+from blip_edge.benchmarks.powermetrics import Powermetrics
 
 RANGE = 262_143_328_850
 
@@ -79,3 +83,38 @@ def test_a_counter_that_goes_away_ends_the_lap_only(zones: FakeZones) -> None:
     zones.set("intel-rapl:1", 1)
     assert meter.lap() is None
     assert meter.lap() == 0.0
+
+
+def sample(milliseconds: float, milliwatts: float) -> str:
+    """What `powermetrics --samplers cpu_power` prints of one."""
+    return (
+        "*** Sampled system activity (Mon Nov 23 10:00:00 2026 +0100) "
+        f"({milliseconds:.2f}ms elapsed) ***\n\n**** Processor usage ****\n\n"
+        "CPU Power: 12 mW\nGPU Power: 3 mW\nANE Power: 0 mW\n"
+        f"Combined Power (CPU + GPU + ANE): {milliwatts:.0f} mW\n\n"
+    )
+
+
+def test_a_macs_samples_are_power_times_time() -> None:
+    meter = Powermetrics((sample(50, 4000) + sample(100, 1000)).splitlines(keepends=True))
+    meter.close()
+    assert meter.lap() == pytest.approx(4.0 * 0.05 + 1.0 * 0.1)
+    assert meter.lap() is None, "no sample since"
+
+
+def test_the_program_is_asked_on_a_mac_by_root_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "powermetrics"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{sample(50, 2000)}END\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "geteuid", lambda: 501)
+    assert Powermetrics.start() is None, "it answers root alone"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with metered() as meter:
+        end = time.monotonic() + 10
+        while (joules := meter.lap()) is None and time.monotonic() < end:
+            time.sleep(0.01)
+    assert joules == pytest.approx(2.0 * 0.05)

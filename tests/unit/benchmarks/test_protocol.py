@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_joules_are_those_of_a_bundles_own_bursts(
         def lap(self) -> float | None:
             return next(self.laps)
 
-    monkeypatch.setattr(room, "EnergyMeter", Counter)
+    monkeypatch.setattr(room, "metered", lambda: nullcontext(Counter()))
     bundles = [make_bundle(tmp_path / name) for name in "ab"]
     records = bench(bundles, recipe=quick(loads=1, runs=4, burst=2))
     assert [record["joules_per_caption"] for record in records] == [0.5, 1.0]
