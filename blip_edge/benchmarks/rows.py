@@ -88,6 +88,8 @@ def _step_bytes(decoder: Mapping[str, Any] | None) -> int | None:
     if decoder is None:
         return None
     cross = [port for name, port in decoder["inputs"].items() if name.startswith("cross_")]
+    if any(isinstance(side, str) for port in cross for side in port["shape"]):
+        return None  # keys of a question, as long as it is
     seen: int = sum(math.prod(one["shape"]) * np.dtype(one["dtype"]).itemsize for one in cross)
     return int(decoder["bytes"]) + seen
 

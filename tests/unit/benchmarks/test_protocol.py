@@ -177,6 +177,12 @@ def test_an_engine_that_tells_no_operators_gets_a_line(
     assert record["notes"] == []
 
 
+COOL = Machine(
+    cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3",
+    peaks=Peaks(gemm_gflops=120.0, copy_gb_per_s=10.0),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(("precision", "bound"), [("int8", 0.1), ("fp32", 0.4)])
 def test_a_stage_whose_work_is_known_is_held_to_the_roof(
     tmp_path: Path,
@@ -185,11 +191,7 @@ def test_a_stage_whose_work_is_known_is_held_to_the_roof(
     precision: str,
     bound: float,
 ) -> None:
-    cool = Machine(
-        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3",
-        peaks=Peaks(gemm_gflops=120.0, copy_gb_per_s=10.0),
-    )  # fmt: skip
-    monkeypatch.setattr(room, "machine", lambda measure: cool)
+    monkeypatch.setattr(room, "machine", lambda measure: COOL)
     monkeypatch.setattr(room, "gemm_gflops", lambda: 120.0)
     vision = MANIFEST["graphs"]["vision"] | {"macs": 20_000_000}
     cross = {"cross_key_0": {"shape": [1, 4, 6, 8], "dtype": "float32"}}
@@ -207,6 +209,10 @@ def test_a_stage_whose_work_is_known_is_held_to_the_roof(
     }
     [unknown] = bench([make_bundle(tmp_path / "unknown")], recipe=quick(loads=1), profile=True)
     assert unknown["reached"] is not None and list(unknown["reached"]) == ["step"]
+    cross["cross_key_0"]["shape"] = [1, 4, 6, "N"]
+    asked = make_bundle(tmp_path / "asked", graphs={"vision": vision, "decoder": decoder})
+    [free] = bench([asked], recipe=quick(loads=1), profile=True)
+    assert list(free["reached"] or {}) == ["vision"], "of a question's length nothing is known"
     [plain] = bench([bundle], recipe=quick(loads=1))
     assert (plain["reached"], plain["calibration"]) == (None, None)
 
@@ -235,11 +241,7 @@ def test_another_graph_is_another_bundle(tmp_path: Path, workers: list[FakeWorke
 def test_a_hot_machine_is_told_by_its_matrix_products(
     bundle: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cool = Machine(
-        cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3",
-        peaks=Peaks(gemm_gflops=120.0, copy_gb_per_s=10.0),
-    )  # fmt: skip
-    monkeypatch.setattr(room, "machine", lambda measure: cool)
+    monkeypatch.setattr(room, "machine", lambda measure: COOL)
     monkeypatch.setattr(room, "gemm_gflops", lambda: 100.0)
     [record] = bench([bundle], recipe=quick(loads=1))
     assert record["gemm_slowdown"] == 1.2
