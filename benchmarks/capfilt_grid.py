@@ -50,6 +50,13 @@ ROWS = (
     Row("filter", "filter only", filters=_NOISY, seeded=True),
     Row("captioner", "captioner only", captioners=_NOISY, seeded=True),
     Row("both", "captioner and filter", **_BOTH, seeded=True),
+    Row(
+        "filtered",
+        "both, by models of the filtered texts",
+        ("filter",),
+        ("filter",),
+        ("--set", "round=2"),
+    ),
     Row("beams", "both, captions by beam search", **_BOTH, flags=("--recipe", "web-beams")),
     Row("shared", "both, one model for the two", ("shared",), ("shared",)),
     Row("longer", "the web's texts, half as long again", steps=STEPS * 3 // 2),

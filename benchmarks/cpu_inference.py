@@ -24,8 +24,8 @@ from typing import Any
 import cpu_table
 from cpu_bundles import BUNDLES
 from cpu_record import REFERENCE, agreement, race_of, unmeasured
-from cpu_roof import floor_ms
-from cpu_tasks import BASE, FORCED, TASKS, THREADS, TINY, Sizes
+from cpu_roof import WIDTHS, floor_ms
+from cpu_tasks import BASE, DECODES, FORCED, TASKS, THREADS, TINY, ModelName, Sizes
 from cpu_workers import VARIANTS, Failed, Worker, work
 
 from blip_edge.artifact import write_json
@@ -44,7 +44,9 @@ def run(
     races = {}
     for task in tasks:
         why = failed[TASKS[task].model]
-        races[task] = _race(folder, sizes, task, variants, why, rounds, roof)
+        races[task] = _race(
+            folder, sizes, task, _of(TASKS[task].model, variants), why, rounds, roof
+        )
     return {
         "settings": {
             "model": sizes.name,
@@ -65,11 +67,16 @@ def _prepare(
     folder: Path, sizes: Sizes, tasks: list[str], variants: list[str]
 ) -> dict[str, dict[str, str]]:
     """By model and variant: why it could not be made."""
-    wanted = [name for name in variants if name in BUNDLES or name.startswith("plain")]
+    made = [name for name in variants if name in BUNDLES or name.startswith("plain")]
     return {
-        name: _child("--prepare", str(folder), name, sizes.name, *wanted)
+        name: _child("--prepare", str(folder), name, sizes.name, *_of(name, made))
         for name in dict.fromkeys(TASKS[task].model for task in tasks)
     }
+
+
+def _of(model: ModelName, variants: list[str]) -> list[str]:
+    """Those that there are of a model: a decoder of its own precision takes a decoder."""
+    return [name for name in variants if DECODES[model] or VARIANTS[name].precision != "int4"]
 
 
 def _child(*argv: str) -> Any:
@@ -112,9 +119,7 @@ def _race(
     finally:
         for worker in workers.values():
             worker.stop()
-    floors = {
-        precision: round(floor_ms(task, sizes, roof, precision), 3) for precision in roof["gflops"]
-    }
+    floors = {precision: round(floor_ms(task, sizes, roof, precision), 3) for precision in WIDTHS}
     return race_of(task, checks, agreements, rows, missing, floors)
 
 

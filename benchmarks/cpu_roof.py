@@ -22,8 +22,10 @@ from cpu_tasks import (
     Sizes,
 )
 
-WIDTHS = {"fp32": 4, "bf16": 2, "int8": 1}
+WIDTHS = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5}
 """Bytes of a weight."""
+_MULTIPLIED = {"int4": "int8"}
+"""In what weights are multiplied, where it is not what they are kept in."""
 
 
 def measure(side: int, megabytes: int, seconds: float) -> dict[str, Any]:
@@ -114,7 +116,8 @@ class Phase(NamedTuple):
 
 def floor_ms(task: str, sizes: Sizes, roof: dict[str, Any], precision: str) -> float:
     """The least time of `task`, in milliseconds, were everything at the roof."""
-    rate, memory = 1e9 * roof["gflops"][precision], 1e9 * roof["read_gb_per_s"]
+    rate = 1e9 * roof["gflops"][_MULTIPLIED.get(precision, precision)]
+    memory = 1e9 * roof["read_gb_per_s"]
     return 1e3 * sum(
         max(phase.operations / rate, phase.read * WIDTHS[precision] / memory)
         for phase in _phases(task, sizes)

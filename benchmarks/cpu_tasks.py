@@ -16,6 +16,7 @@ CLASSES: dict[ModelName, str] = {
     "vqa": "BlipForQuestionAnswering",
     "retrieval": "BlipForImageTextRetrieval",
 }
+DECODES: dict[ModelName, bool] = {"caption": True, "vqa": True, "retrieval": False}
 THREADS = 2
 PROMPT = "a picture of "
 NEW_TOKENS, ANSWER_TOKENS, QUESTION, TEXT, TEXTS, READ, FORCED = 20, 5, 8, 12, 64, 16, 40

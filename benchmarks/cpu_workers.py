@@ -36,6 +36,7 @@ VARIANTS = {
     "openvino-fp32": Variant("blip-edge, OpenVINO, float32", "fp32"),
     "onnx-int8": Variant("blip-edge, ONNX Runtime, int8", "int8"),
     "openvino-int8": Variant("blip-edge, OpenVINO, int8", "int8"),
+    "onnx-int4": Variant("blip-edge, ONNX Runtime, int8, its decoder in 4 bits", "int4"),
 }
 
 

@@ -1,11 +1,13 @@
 """8 bits in every form, on every engine: what it costs in quality, megabytes and milliseconds.
 
     python benchmarks/quantize_grid.py -o runs/standard --minutes 60   # goes on where it stopped
+    python benchmarks/quantize_grid.py -o runs/standard --book runs/picturebook
     python benchmarks/quantize_grid.py --table                    # record -> quantize/README.md
 
 The run folder is that of standard_bench.py and student_grid.py: their models, trained on the
-standard drawn world. The metric is of the test split, the latency of one interleaved run. What was
-not run is told as such. The record is quantize/standard.json.
+standard drawn world; the book's is that of picturebook_students.py. The metric is of the test
+split, the latency of one interleaved run. What was not run is told as such. The record is
+quantize/standard.json.
 """
 
 import argparse
@@ -18,11 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from quantize_table import PAGE, with_table
+from quantize_table import PAGE, SHIPPED, with_table
 from runs import ROOT, blip_edge, read
 
 RECORD = ROOT / "quantize" / "standard.json"
-METRICS = {"caption": "truth", "retrieval": "r_mean", "vqa": "vqa_accuracy"}
 TARGETS = ("onnx", "openvino", "coreml")
 
 
@@ -55,13 +56,30 @@ FORMS = (
     ),
     Form("qat", "static, trained for it", _sets("mode=qat", "steps=150", "lr=1e-4", "batch=32")),
 )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model of a run folder, and what is measured of it."""
+
+    path: str
+    task: str
+    metric: str
+    book: bool = False
+    """Whether it is of the picture book's run folder."""
+
+
 MODELS = {
-    "caption": "caption",
-    "student": "students/caption-25-0",
-    "retrieval": "retrieval",
-    "vqa": "vqa",
+    "caption": Model("caption", "caption", "truth"),
+    "student": Model("students/caption-25-0", "caption", "truth"),
+    "retrieval": Model("retrieval", "retrieval", "r_mean"),
+    "vqa": Model("vqa", "vqa", "vqa_accuracy"),
+    "book-caption": Model("students/caption-distilled", "caption", "CIDEr", book=True),
+    "book-retrieval": Model("students/retrieval-distilled", "retrieval", "r_mean", book=True),
 }
-"""Row names to models of the run folder."""
+SEEDS = (0, 1, 2)
+"""Of the pictures that ranges are read from: for these models, in the form that is shipped."""
+SEEDED = ("caption", "retrieval")
 ITEMS = {"coreml": 100}
 """Core ML is evaluated operator by operator here, which takes long."""
 READ = 32
@@ -75,16 +93,21 @@ class Cell:
     model: str
     form: Form
     target: str
+    seed: int = SEEDS[0]
 
     @property
-    def task(self) -> str:
-        """What is measured of it."""
-        return "caption" if self.model == "student" else self.model
+    def of(self) -> Model:
+        """What is rounded."""
+        return MODELS[self.model]
 
     @property
     def name(self) -> str:
         """Of its bundle and files."""
-        return f"{self.model}-{self.form.name}-{self.target}"
+        return f"{self.model}-{self.form.name}-{self.target}{_suffix(self.seed)}"
+
+
+def _suffix(seed: int) -> str:
+    return f"-{seed}" if seed else ""
 
 
 def cells() -> Iterator[Cell]:
@@ -93,19 +116,24 @@ def cells() -> Iterator[Cell]:
     claimed, others = FORMS[:2], FORMS[2:]
     for forms, targets in product((claimed, others), (TARGETS[:2], TARGETS[2:])):
         for model, form, target in product(MODELS, forms, targets):
-            if target in form.targets:
-                yield Cell(model, form, target)
+            if target not in form.targets:
+                continue
+            yield Cell(model, form, target)
+            if form.name == SHIPPED and model in SEEDED:
+                yield from (Cell(model, form, target, seed) for seed in SEEDS[1:])
 
 
-def run(folder: Path, minutes: float) -> None:
+def run(folder: Path, book: Path | None, minutes: float) -> None:
     """Make and measure what is not there yet, until the time is up."""
-    (folder / "int8").mkdir(exist_ok=True)
     end = time.monotonic() + 60 * minutes
     for cell in cells():
         if time.monotonic() > end:
             break
-        if not _found(folder, cell).exists() and not _refused(folder, cell).exists():
-            _measure(folder, cell)
+        here = book if cell.of.book else folder
+        if here is None or _found(here, cell).exists() or _refused(here, cell).exists():
+            continue
+        (here / "int8").mkdir(exist_ok=True)
+        _measure(here, cell)
 
 
 def _measure(folder: Path, cell: Cell) -> None:
@@ -117,9 +145,9 @@ def _measure(folder: Path, cell: Cell) -> None:
             precision = "fp32" if cell.form.flags is None else "int8"
             words = ["export", model, "--target", cell.target, "--precision", precision]
             blip_edge(folder, [*words, "-o", bundle])
-        words = ["eval", bundle, "--task", cell.task, "--data", "data", "--ci", "--json"]
+        words = ["eval", bundle, "--task", cell.of.task, "--data", "data", "--ci", "--json"]
         words += ["--limit", str(ITEMS[cell.target])] if cell.target in ITEMS else []
-        words += ["--k", str(READ)] if cell.task == "retrieval" else []
+        words += ["--k", str(READ)] if cell.of.task == "retrieval" else []
         found = blip_edge(folder, [*words, "--threads", "1"])
         _found(folder, cell).write_text(found, encoding="utf-8")
     except subprocess.CalledProcessError as error:
@@ -128,37 +156,46 @@ def _measure(folder: Path, cell: Cell) -> None:
 
 def _quantized(folder: Path, cell: Cell) -> str:
     """The model in the form of the cell, one for all engines."""
-    model = MODELS[cell.model]
     if cell.form.flags is None:
-        return model
-    output = f"int8/{cell.model}-{cell.form.name}"
+        return cell.of.path
+    output = f"int8/{cell.model}-{cell.form.name}{_suffix(cell.seed)}"
     if not (folder / output).exists():
-        words = ["quantize", model, "--data", "data", *cell.form.flags]
-        blip_edge(folder, [*words, "--set", "sensitivity=sqnr", "-o", output])
+        words = ["quantize", cell.of.path, "--data", "data", *cell.form.flags]
+        words += ["--set", "sensitivity=sqnr", "--seed", str(cell.seed)]
+        blip_edge(folder, [*words, "-o", output])
     return output
 
 
 def time_captioners(folder: Path) -> None:
-    """All captioners that this machine runs, in turns."""
+    """All captioners of the drawn world that this machine runs, in turns."""
     bundles = [
         f"int8/{cell.name}"
         for cell in cells()
-        if cell.task == "caption" and cell.target != "coreml" and _found(folder, cell).exists()
+        if cell.of.task == "caption"
+        and not cell.of.book
+        and not cell.seed
+        and cell.target != "coreml"
+        and _found(folder, cell).exists()
     ]
     words = ["bench", *bundles, "--data", "data", "--threads", "1", "--mode", "normal", "--json"]
     (folder / "int8" / "latency.json").write_text(blip_edge(folder, words), encoding="utf-8")
 
 
-def record(folder: Path) -> dict[str, Any]:
-    """What is there of the grid."""
+def record(folder: Path, book: Path | None, before: dict[str, Any]) -> dict[str, Any]:
+    """What is there of the grid; without the book's folder its cells are those of `before`."""
     found: dict[str, Any] = {}
     for cell in cells():
-        if _refused(folder, cell).exists():
-            found[cell.name] = {"refused": _refused(folder, cell).read_text().strip()}
-        if not _found(folder, cell).exists():
+        here = book if cell.of.book else folder
+        if here is None:
+            if cell.name in before["cells"]:
+                found[cell.name] = before["cells"][cell.name]
             continue
-        said, metric = read(_found(folder, cell)), METRICS[cell.task]
-        graphs = read(folder / "int8" / cell.name / "manifest.json")["graphs"]
+        if _refused(here, cell).exists():
+            found[cell.name] = {"refused": _refused(here, cell).read_text().strip()}
+        if not _found(here, cell).exists():
+            continue
+        said, metric = read(_found(here, cell)), cell.of.metric
+        graphs = read(here / "int8" / cell.name / "manifest.json")["graphs"]
         found[cell.name] = {
             "metric": round(said["metrics"][metric], 4),
             "interval": [round(bound, 4) for bound in said["intervals"][metric]],
@@ -168,7 +205,7 @@ def record(folder: Path) -> dict[str, Any]:
     latency = folder / "int8" / "latency.json"
     rows = read(latency) if latency.exists() else []
     return {
-        "metrics": METRICS,
+        "metrics": {name: model.metric for name, model in MODELS.items()},
         "cells": found,
         "latency_ms": {row["name"]: round(row["p50_ms"], 3) for row in rows},
     }
@@ -186,6 +223,7 @@ def main() -> None:
     """Run, record and write the table; or the last alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser.add_argument("--book", type=Path, help="the run folder of picturebook_students.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
     parser.add_argument("--latency", action="store_true", help="also time the captioners")
     parser.add_argument("--table", action="store_true", help="only write the table")
@@ -193,12 +231,12 @@ def main() -> None:
     if given.table == (given.output is not None):
         parser.error("give either -o or --table")
     if given.output is not None:
-        run(given.output, given.minutes)
+        run(given.output, given.book, given.minutes)
         if given.latency:
             time_captioners(given.output)
-        kept = json.dumps(record(given.output), indent=1)
+        kept = json.dumps(record(given.output, given.book, read(RECORD)), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
-    page = with_table(PAGE.read_text(encoding="utf-8"), read(RECORD), FORMS, tuple(MODELS), TARGETS)
+    page = with_table(PAGE.read_text(encoding="utf-8"), read(RECORD), FORMS, TARGETS)
     PAGE.write_text(page, encoding="utf-8")
 
 

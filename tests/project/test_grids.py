@@ -20,7 +20,7 @@ def _page(program: str) -> tuple[str, str]:
     elif program == "quantizers":
         rows = (grid.ROWS,)
     elif program == "quantize_grid":
-        rows = (grid.FORMS, tuple(grid.MODELS), grid.TARGETS)
+        rows = (grid.FORMS, grid.TARGETS)
     return page, grid.with_table(page, kept, *rows)
 
 
