@@ -46,7 +46,13 @@ def student_facts(
         teacher = preset("large" if preset_name == "large" else "base")
     else:
         teacher = sizes_of(folder, "--student")
-    student = student_config(teacher, wanted)
+    try:
+        student = student_config(teacher, wanted)
+    except UsageError as error:
+        if folder is not None:
+            raise
+        asked = f"the teacher is BLIP {preset_name or 'base'}, as no MODEL folder was given"
+        raise UsageError(f"{error}; {asked}") from None
     lengths, roof = Lengths().within(teacher.text_config), profile(device)
     rows = {"teacher": _costs(teacher, lengths, roof), "student": _costs(student, lengths, roof)}
     return {

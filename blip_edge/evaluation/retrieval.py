@@ -3,10 +3,11 @@
 As BLIP is measured (paper, section 5.1): all pairs are ranked by cosine; of each query the k best
 are read with the picture in view, and ranked by the logit of a match plus the cosine, before all
 others. A picture is encoded twice, once for each pass, so that no picture's tokens are kept: 5,000
-of them would be 9 GB. Its keys and values serve all texts that want to be read with it.
+of them would be 9 GB. Its keys and values serve all texts that want to be read with it. A text that
+several pictures have is embedded once and read once with a picture, so that it scores alike.
 """
 
-# I pictures, or clips · T texts
+# I pictures, or clips · T texts · D different texts
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,10 +145,13 @@ def search(
     images, vectors = _embedded(model, list(texts_of), media, how, progress)
     texts = [text for image in images for text in texts_of[image]]
     owner = np.repeat(np.arange(len(images)), [len(texts_of[image]) for image in images])
-    batches = list(groups(texts, _TEXTS))
+    said = list(dict.fromkeys(texts))  # (D,)
+    place = {text: number for number, text in enumerate(said)}
+    which = np.array([place[text] for text in texts])  # (T,)
+    batches = list(groups(said, _TEXTS))
     embedded = how.crew.gathered(batches, lambda some: list(model.embed_text(list(some))), "texts")
-    cosines = vectors @ np.stack(embedded).T  # (I, T)
-    by_image, by_text = _read_again(model, images, texts, cosines, media, how, progress)
+    cosines = (vectors @ np.stack(embedded).T)[:, which]  # (I, T)
+    by_image, by_text = _read_again(model, images, said, which, cosines, media, how, progress)
     first = [texts[best] for best in by_image.argmax(axis=1)]
     return Found(images, owner, text_ranks(by_image, owner), ranks(by_text.T, owner), first)
 
@@ -172,13 +176,17 @@ def _embedded(
 def _read_again(
     model: Compares[M],
     images: list[str],
-    texts: list[str],
+    said: list[str],
+    which: Indices,
     cosines: F32,
     media: Media[M],
     how: EvalSettings,
     progress: Progress,
 ) -> tuple[F32, F32]:
-    """(I, T) scores to rank texts by image, and images by text: the first k read, others below."""
+    """(I, T) scores to rank texts by image, and images by text: the first k read, others below.
+
+    `which` (T,) are the texts' places among the `said` (D,) different ones.
+    """
     k = how.k or _K
     first_texts = _first(cosines, k)  # (I, T)
     first_images = _first(cosines.T, k).T  # (I, T)
@@ -188,7 +196,8 @@ def _read_again(
         picture = media.open(images[number])
         if picture is None or not len(wanted):
             return []
-        logits = model.itm_logits(picture, [texts[t] for t in wanted])[:, 1]
+        different, again = np.unique(which[wanted], return_inverse=True)
+        logits = model.itm_logits(picture, [said[d] for d in different])[again, 1]
         return [(number, wanted, logits + cosines[number, wanted])]
 
     by_image = np.full_like(cosines, _UNREAD)

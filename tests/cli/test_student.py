@@ -58,6 +58,13 @@ def test_a_larger_teacher_and_single_keys(run: Run) -> None:
     assert facts["costs"]["student"]["text"]["num_hidden_layers"] == 1
 
 
+def test_a_student_of_another_teacher_is_told_whose_sizes_it_was_held_to(run: Run) -> None:
+    code, out, err = run("inspect", "--student", "shapes-25", *ZEN)
+    assert (code, out) == (2, "")
+    assert "the teacher is BLIP base, as no MODEL folder was given" in err
+    assert err.count("\n") == 1
+
+
 def test_a_model_folder_is_a_teacher_and_a_file_a_student(
     run: Run, model: Path, tmp_path: Path
 ) -> None:
