@@ -87,6 +87,18 @@ def test_only_the_first_k_are_read_and_others_stand_below(data: Dataset) -> None
     assert found.metrics["txt_r1"] == found.metrics["img_r1"] == pytest.approx(100)
 
 
+def test_a_text_of_several_pictures_is_read_once_with_each_of_them(data: Dataset) -> None:
+    shared = {"image": "red.png", "caption": ["a red one", "the same one", "the same one"]}
+    other = {"image": "green.png", "caption": ["a green one", "the same one"]}
+    write(data.folder, "retrieval_test.json", [shared, other])
+    model = Rule()
+    found = evaluated(data, "retrieval", model)
+    assert model.reads == 2 * 3  # of two pictures with three different texts
+    # It scores alike for both, and a tie is nobody's first place.
+    assert found.metrics["img_r1"] == pytest.approx(100 * 2 / 5)
+    assert found.metrics["txt_r1"] == pytest.approx(100)
+
+
 def test_a_wrong_verdict_spoils_its_whole_sentence(data: Dataset) -> None:
     found = evaluated(data, "nlvr2", Rule(wrong="white"))  # white beside green is "the same"
     assert found.metrics["accuracy"] == pytest.approx(100 * 2 / 3)
