@@ -29,6 +29,7 @@ PROGRAMS = [
     "capfilt_throughput",
     "device_records",
     "full_size_table",
+    "huge_pages",
     "picturebook_students",
     "quantize_grid",
     "quantizers",
