@@ -20,6 +20,12 @@ _ALONE = {
     "contrastive_weight": 0.0,
 }
 _ADDED = ("logit_weight", "affinity_weight", "hidden_weight", "contrastive_weight")
+_SHORT = {"steps": 1800}
+"""Where the teacher is asked at every step, in the minutes that a cell has."""
+_FEWER = {"retrieval": 3000, "nlvr2": 3000}
+"""Steps of tasks whose steps take longer, with a store."""
+_HIDDEN = {"hidden_weight": 2.0}
+"""Which no store holds."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Row:
     settings: dict[str, float] = field(default_factory=dict)
     seeded: bool = False
     tasks: tuple[str, ...] = TASKS
+    stored: bool = False
+    """Whether the teacher's answers come from a store, which all rows of a task and seed share."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,9 @@ class Cell:
 
 
 def _listening(*to: str) -> dict[str, float]:
-    """Only these of the teacher's losses, with the recipe's own weights."""
-    return {key: weight for key, weight in _ALONE.items() if key not in (*to, "task_weight")}
+    """Only these of the teacher's losses."""
+    silent = {key: weight for key, weight in _ALONE.items() if key not in (*to, "task_weight")}
+    return {**silent, **(_HIDDEN if "hidden_weight" in to else {}), **_SHORT}
 
 
 def _size(share: int) -> tuple[str, str]:
@@ -69,7 +78,7 @@ ROWS = (
         "25 %, cut out of the teacher, then the task alone",
         "distill",
         _size(25),
-        _ALONE,
+        {**_ALONE, **_SHORT},
     ),
     Row("25-logits", "25 %, + logits", "distill", _size(25), _listening(*_ADDED[:1])),
     Row(
@@ -81,16 +90,17 @@ ROWS = (
         tasks=("retrieval",),
     ),
     Row("25-hidden", "25 %, + hidden states", "distill", _size(25), _listening(*_ADDED[:3])),
-    Row("25", "25 %, + views: the recipe", "distill", _size(25), seeded=True),
+    Row("25-views", "25 %, + views", "distill", _size(25), _listening(*_ADDED)),
     Row(
         "25-attention",
         "25 %, + attention scores",
         "distill",
         _size(25),
-        {"attention_weight": 0.1},
+        {**_listening(*_ADDED), "attention_weight": 0.1},
     ),
-    Row("44", "44 %, the recipe", "distill", _size(44), seeded=True),
-    Row("10", "10 %, the recipe", "distill", _size(10), seeded=True),
+    Row("44", "44 %, the recipe, with a store", "distill", _size(44), seeded=True, stored=True),
+    Row("25", "25 %, the recipe, with a store", "distill", _size(25), seeded=True, stored=True),
+    Row("10", "10 %, the recipe, with a store", "distill", _size(10), seeded=True, stored=True),
     Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE),
     Row("half", "pruned to 1/2, distilled", "prune", _HALF),
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
@@ -123,8 +133,11 @@ def make_command(cell: Cell) -> list[str] | None:
     if row.verb is None:
         return None
     recipe = "shapes-standard-student" if row.verb == "distill" else "shapes-standard-prune"
-    settings = [word for key, value in row.settings.items() for word in ("--set", f"{key}={value}")]
+    fewer = {"steps": _FEWER[cell.task]} if row.stored and cell.task in _FEWER else {}
+    keys = {**fewer, **row.settings}
+    settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    store = ("--store", f"stores/{cell.task}-{cell.seed}") if row.stored else ()
     return [
-        *(row.verb, cell.task, "--data", "data", "--recipe", recipe, *row.flags, *settings),
+        *(row.verb, cell.task, "--data", "data", "--recipe", recipe, *row.flags, *settings, *store),
         *("--seed", str(cell.seed), "-o", f"students/{cell.name}"),
     ]
