@@ -14,6 +14,14 @@ __all__ = ["app"]
 app = typer.Typer()
 
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")]
+_Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Keep what the teacher tells, and do not ask it again: made, or used if there.",
+    ),
+]
 
 
 @app.command(
@@ -201,14 +209,7 @@ def distill(
         Path | None,
         typer.Option("--vocab-from", metavar="DATA", help="Keep only this data set's words."),
     ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store",
-            metavar="DIR",
-            help="Keep what the teacher tells, and do not ask it again: made, or used if there.",
-        ),
-    ] = None,
+    store: _Store = None,
     device: options.TrainDevice = "auto",
     log_dir: options.LogDir = None,
     resume: options.Resume = False,
@@ -293,6 +294,7 @@ def prune(
         float | None,
         typer.Option("--tokens", metavar="SHARE", help="Merge image tokens down to this share."),
     ] = None,
+    store: _Store = None,
     device: options.TrainDevice = "auto",
     log_dir: options.LogDir = None,
     resume: options.Resume = False,
@@ -320,6 +322,7 @@ def prune(
             data,
             output,
             how,
+            store=store,
             resume=resume,
             seed=seed,
             force=force,

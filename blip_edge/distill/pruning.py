@@ -12,6 +12,7 @@ from blip_edge.distill.meters import Meter, meter_of
 from blip_edge.distill.ranking import choose, choose_evenly
 from blip_edge.distill.recipe import PruneRecipe
 from blip_edge.distill.stage import importance_of, task_of, taught_by, taught_objective
+from blip_edge.distill.storing import open_store, storable
 from blip_edge.distill.surgery import Keep, cut, everything
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.token_schedule import tokens_schedule
@@ -34,6 +35,7 @@ def prune(
     output: Path,
     recipe: PruneRecipe,
     *,
+    store: Path | None = None,
     resume: bool = False,
     seed: int = 0,
     force: bool = False,
@@ -53,6 +55,8 @@ def prune(
         data: a dataset folder.
         output: the MODEL folder to write.
         recipe: how much stays, of what, and how the rest learns.
+        store: a folder where all that the model tells is kept, as for `distill`, which may share
+            it; between the cuts the model is asked all the same.
         resume: go on with a run that was killed.
         seed: of the rows' order.
         force: replace `output` if it is there.
@@ -61,23 +65,33 @@ def prune(
         progress: is told how far it is.
 
     Raises:
-        ArtifactError: `model` is no model, or `data` no data set or without the task's rows.
-        UsageError: nothing small enough can be cut out of the model.
+        ArtifactError: `model` is no model, or `data` no data set or without the task's rows. The
+            store is of something else, damaged, or cannot be written.
+        UsageError: nothing small enough can be cut out of the model, or the recipe has losses that
+            no store holds anything for.
         MissingExtraError: latency is to be saved, and onnx is not there to measure it.
     """
 
+    if store is not None:
+        recipe = storable(recipe)
+
     def begin(source: Source, progress: Progress) -> Begun:
+        kept = None
+        if store is not None:
+            parents = {"teacher": model, "vocabulary": None}
+            kept = open_store(store, parents, source, recipe, training, seed=seed)
         pruned, keep, steps = _Rounds(whole, source, work, progress).run()
-        begun = taught_by(whole, pruned, keep, source, work, progress)
+        begun = taught_by(whole, pruned, keep, source, work, progress, store=kept)
         return replace(begun, steps=steps)
 
     whole = load_model(model)
+    training = recipe.of(task_of(whole), whole.generation.prompt)
     work = Work(
         verb="prune",
         data=data,
         output=output,
         recipe=recipe,
-        training=recipe.of(task_of(whole), whole.generation.prompt),
+        training=training,
         parents=(model,),
         resume=resume,
         seed=seed,

@@ -48,6 +48,12 @@ class Imitation(TaskRecipe):
     only the weights."""
     calibration: int = 16
     """Batches on which they are scored."""
+    views: int = 0
+    """Epochs that differ: after them their batches come again, augmentation included, and wrong
+    partners are those that the teacher finds alike, whatever its student does. 0 repeats none; with
+    a store it means 1."""
+    top: int = 32
+    """Logits of a prediction that a store holds, beside the weight of the rest; 0 holds all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +69,8 @@ class Imitation(TaskRecipe):
             raise UsageError(f"said must lie between 0 and 1, got {self.said}")
         if self.calibration < 1:
             raise UsageError(f"calibration needs at least one batch, got {self.calibration}")
+        if self.views < 0 or self.top < 0:
+            raise UsageError("views and top must not be negative")
 
     def of(self, task: Task, prompt: str) -> TrainRecipe:
         """How the task itself is learned."""
@@ -76,18 +84,10 @@ class DistillRecipe(Imitation, StudentSizes):
 
     layers: LayerChoice = "last"
     """Which of the teacher's: the last of each of equal blocks, or those that matter most."""
-    views: int = 0
-    """Epochs that differ: after them their batches come again, augmentation included, and wrong
-    partners are those that the teacher finds alike, whatever its student does. 0 repeats none; with
-    a store it means 1."""
-    top: int = 32
-    """Logits of a prediction that a store holds, beside the weight of the rest; 0 holds all."""
 
     def __post_init__(self) -> None:
         StudentSizes.__post_init__(self)
         Imitation.__post_init__(self)
-        if self.views < 0 or self.top < 0:
-            raise UsageError("views and top must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)

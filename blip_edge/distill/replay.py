@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip_edge.distill.recipe import DistillRecipe
+from blip_edge.distill.recipe import Imitation
 from blip_edge.distill.store import Store
 from blip_edge.distill.told import Taught, Told
 from blip_edge.errors import ArtifactError
@@ -42,7 +42,7 @@ _ALIKE, _SIDE = 0.05, 4
 Tell = Callable[[Any], Told]
 
 
-def identity_of(recipe: DistillRecipe, training: TrainRecipe, *, seed: int) -> dict[str, Any]:
+def identity_of(recipe: Imitation, training: TrainRecipe, *, seed: int) -> dict[str, Any]:
     """What decides which batches there are, and how much of the teacher's words is kept."""
     told = asdict(training)
     of = {key: told[key] for key in _TELLING}

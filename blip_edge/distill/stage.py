@@ -114,13 +114,7 @@ def distill(
             replace(known.preprocess, size=config.vision_config.image_size),
             known.generation,
         )
-        begun = taught_by(
-            *(known, student, keep, source, work, progress),
-            store=kept,
-            asks_first=recipe.views > 0,
-        )
-        fed = None if kept is None else feed_from(kept, known, recipe, training, progress)
-        return replace(begun, views=recipe.views, feed=fed)
+        return taught_by(known, student, keep, source, work, progress, store=kept)
 
     known = _known(teacher, vocab_from, recipe.max_words)
     training = recipe.of(task_of(known), known.generation.prompt)
@@ -178,11 +172,10 @@ def taught_by(
     progress: Progress,
     *,
     store: Store | None = None,
-    asks_first: bool = False,
 ) -> Begun:
     """A run in which `student`, what `keep` left of `teacher`, learns from it.
 
-    A `store` has the teacher's captions, or is given them.
+    A `store` has what the teacher tells, or is given it.
     """
     recipe = work.recipe
     assert isinstance(recipe, Imitation)
@@ -201,10 +194,12 @@ def taught_by(
     return Begun(
         student,
         lambda: taught_objective(
-            teacher, student, keep, recipe, work.training, asks_first=asks_first
+            teacher, student, keep, recipe, work.training, asks_first=recipe.views > 0
         ),
         source=taught,
         reader=teacher,
+        views=recipe.views,
+        feed=None if store is None else feed_from(store, teacher, recipe, work.training, progress),
     )
 
 

@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from blip_edge.artifact import sha256_folder
 from blip_edge.distill.importance import Importance
-from blip_edge.distill.recipe import DistillRecipe
+from blip_edge.distill.recipe import Imitation
 from blip_edge.distill.replay import TaughtBatches, Tell, identity_of
 from blip_edge.distill.store import Store
 from blip_edge.distill.told import Told, asked_first
@@ -32,7 +32,10 @@ __all__ = ["feed_from", "open_store", "remembered", "storable"]
 _LOSS = ("label_smoothing", "queue_size", "momentum", "alpha", "alpha_warmup")
 
 
-def storable(recipe: DistillRecipe) -> DistillRecipe:
+R = TypeVar("R", bound=Imitation)
+
+
+def storable(recipe: R) -> R:
     """The recipe of a run with a store: its epochs repeat, after one if it does not say.
 
     Raises:
@@ -50,7 +53,7 @@ def open_store(
     folder: Path,
     parents: dict[str, Path | None],
     source: Source,
-    recipe: DistillRecipe,
+    recipe: Imitation,
     training: TrainRecipe,
     *,
     seed: int,
@@ -74,7 +77,7 @@ def open_store(
 
 def remembered(
     store: Store | None,
-    recipe: DistillRecipe,
+    recipe: Imitation,
     training: TrainRecipe,
     measure: Callable[[], Importance],
 ) -> Importance:
@@ -94,7 +97,7 @@ def remembered(
 def feed_from(
     store: Store,
     teacher: Model,
-    recipe: DistillRecipe,
+    recipe: Imitation,
     training: TrainRecipe,
     progress: Progress,
 ) -> Callable[[RowBatches[Any, Any], int, torch.device], Feed]:
@@ -109,9 +112,7 @@ def feed_from(
     return feed
 
 
-def _teller(
-    teacher: Model, recipe: DistillRecipe, training: TrainRecipe, device: torch.device
-) -> Tell:
+def _teller(teacher: Model, recipe: Imitation, training: TrainRecipe, device: torch.device) -> Tell:
     """Asks the teacher as a student's loss would, in the same precision."""
     with undisturbed():
         task = objective_of(teacher, training)

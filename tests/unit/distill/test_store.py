@@ -1,7 +1,7 @@
 """`distill --store`: the online teacher's students without asking it twice, whole or refused."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,16 @@ from PIL import Image, ImageOps
 
 from blip_edge.artifact import read_provenance
 from blip_edge.data import Dataset
-from blip_edge.distill import DistillRecipe, distill, replay
+from blip_edge.distill import (
+    DistillRecipe,
+    PruneRecipe,
+    distill,
+    objective,
+    prune,
+    replay,
+    storing,
+)
+from blip_edge.distill.recipe import Imitation
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models import save_model
 from blip_edge.models.vit import VisionModel
@@ -269,6 +278,37 @@ def test_a_picture_that_has_changed_since_is_not_learned_from(
             ImageOps.invert(picture.convert("RGB")).save(copy / path.relative_to(world.folder))
     with pytest.raises(ArtifactError, match="pictures or words of batch 0 are not those"):
         distill(teachers["vqa"], copy, tmp_path / "x", how, store=store)
+
+
+def _unasked(*args: Any, **how: Any) -> None:
+    pytest.fail("the teacher was asked")
+
+
+@pytest.mark.parametrize("task", ["caption", "retrieval"])
+def test_what_is_pruned_learns_from_the_store_of_a_student(
+    teachers: dict[str, Path],
+    world: Dataset,
+    tmp_path: Path,
+    task: Task,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, shared = tmp_path / "store", {f.name for f in fields(Imitation)}
+    same = {name: getattr(STUDENT, name) for name in shared}
+    recipe = PruneRecipe(**same, keep=0.6, rounds=1)
+
+    def go(name: str, **more: Any) -> list[dict[str, float]]:
+        return curve(prune(teachers[task], world.folder, tmp_path / name, recipe, **more))
+
+    online = go("online")
+    distill(teachers[task], world.folder, tmp_path / "student", STUDENT, store=store)
+    kept = files(store)
+    for module in (objective, storing):
+        monkeypatch.setattr(module, "asked_first", _unasked)
+    stored = go("stored", store=store)
+    assert files(store) == kept
+    assert len(stored) == len(online) == STUDENT.steps
+    for one, other in zip(online, stored, strict=True):
+        assert other == pytest.approx(one, rel=CLOSE, abs=CLOSE)
 
 
 @pytest.mark.parametrize("key", ["hidden_weight", "attention_weight"])
