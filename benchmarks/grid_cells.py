@@ -5,7 +5,7 @@ A row is one way to a smaller model; a cell is a row for one task and seed.
 
 from dataclasses import dataclass, field
 
-__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "make_command"]
+__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "make_command", "steps"]
 
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)
@@ -138,15 +138,22 @@ def cells() -> list[Cell]:
     return sorted(found, key=lambda cell: (cell.seed, not cell.row.seeded, TASKS.index(cell.task)))
 
 
+def steps(row: Row, task: str) -> int:
+    """How many a row's model is trained for; 0 of the teacher, which is there."""
+    if row.verb is None:
+        return 0
+    if "steps" in row.settings:
+        return int(row.settings["steps"])
+    return round(_STEPS.get(row.name, _PRUNED) * _LONGER.get(task, 1))
+
+
 def make_command(cell: Cell) -> list[str] | None:
     """The words after `blip-edge` that make a cell's model in a run folder; None of the teacher."""
     row = cell.row
     if row.verb is None:
         return None
     recipe = "shapes-standard-student" if row.verb == "distill" else "shapes-standard-prune"
-    keys = dict(row.settings)
-    if row.stored or row.verb == "prune":
-        keys["steps"] = round(_STEPS.get(row.name, _PRUNED) * _LONGER.get(cell.task, 1))
+    keys = {**row.settings, "steps": steps(row, cell.task)}
     settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     store = ("--store", f"stores/{cell.task}-{cell.seed}") if row.stored else ()
     return [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from grid_cells import ROWS, SEEDS, TASKS, Row
+from grid_cells import ROWS, SEEDS, TASKS, Row, steps
 from runs import between
 
 __all__ = ["PAGE", "PLOT", "draw", "goals", "table", "with_table"]
@@ -34,8 +34,8 @@ def table(kept: dict[str, Any]) -> str:
     """All rows, in Markdown, and what became of the goals."""
     heads = [f"{task}: {kept['metrics'][task]}" for task in TASKS]
     lines = [
-        f"| | parameters | {' | '.join(heads)} | ms a caption |",
-        "|---|---|" + "---|" * len(TASKS) + "---|",
+        f"| | parameters | steps | {' | '.join(heads)} | ms a caption |",
+        "|---|---|---|" + "---|" * len(TASKS) + "---|",
         *(_line(row, kept) for row in ROWS),
         "",
         *goals(kept),
@@ -50,7 +50,9 @@ def _line(row: Row, kept: dict[str, Any]) -> str:
     ]
     size = "" if not sizes else f"{sizes[0] / 1e6:.2f} M"
     ms = kept["latency_ms"].get(row.name)
-    return f"| {row.what} | {size} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.2f}'} |"
+    took = f"{steps(row, row.tasks[0]):,}" if row.verb else ""
+    told = " | ".join((row.what, size, took, *cells, "" if ms is None else f"{ms:.2f}"))
+    return f"| {told} |"
 
 
 def _cell(row: Row, task: str, kept: dict[str, Any]) -> str:
