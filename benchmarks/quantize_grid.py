@@ -151,6 +151,8 @@ def _measure(folder: Path, cell: Cell) -> None:
         found = blip_edge(folder, [*words, "--threads", "1"])
         _found(folder, cell).write_text(found, encoding="utf-8")
     except subprocess.CalledProcessError as error:
+        if error.returncode < 0:  # somebody stopped it, which says nothing of the model
+            raise
         _refused(folder, cell).write_text(f"exit code {error.returncode}\n", encoding="utf-8")
 
 
