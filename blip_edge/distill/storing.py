@@ -28,11 +28,10 @@ from blip_edge.training.tasks import objective_of
 
 __all__ = ["feed_from", "open_store", "remembered", "storable"]
 
+R = TypeVar("R", bound=Imitation)
+
 # What a task's own loss, and so importance, depends on beside the batches.
 _LOSS = ("label_smoothing", "queue_size", "momentum", "alpha", "alpha_warmup")
-
-
-R = TypeVar("R", bound=Imitation)
 
 
 def storable(recipe: R) -> R:
