@@ -3,10 +3,10 @@
     python benchmarks/huge_pages.py -o runs/cpu-inference    # after cpu_inference.py; five minutes
     python benchmarks/huge_pages.py --table                   # record -> benchmarks/README.md
 
-Where Linux gives huge pages only to who asks (`madvise`, as Debian, Ubuntu and Raspberry Pi OS
-do), glibc asks for a program that was started with GLIBC_TUNABLES=glibc.malloc.hugetlb=1. Whatever
-reads much memory then looks up fewer pages. Each measurement is a process of its own: BLIP base in
-8 bits, a greedy caption of 20 new tokens, two threads. The record is results/huge-pages.json.
+Where Linux gives huge pages only to who asks (`madvise`), glibc asks for a program that was
+started with GLIBC_TUNABLES=glibc.malloc.hugetlb=1. Whatever reads much memory then looks up fewer
+pages. Each measurement is a process of its own: BLIP base in 8 bits, a greedy caption of 20 new
+tokens, two threads. The record is results/huge-pages.json.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def run(folder: Path, rounds: int) -> dict[str, Any]:
                 print(f"round {number + 1}: {name} {way} {out.stdout}", end="", file=sys.stderr)
     return {
         "rounds": rounds,
-        "kernel": SWITCH.read_text(encoding="utf-8").strip(),
+        "transparent_hugepage": SWITCH.read_text(encoding="utf-8").strip(),
         "bundles": {name: _compared(ways) for name, ways in samples.items()},
         "machine": machine().to_json(),
     }

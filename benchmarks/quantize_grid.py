@@ -71,7 +71,7 @@ class Model:
 
 MODELS = {
     "caption": Model("caption", "caption", "truth"),
-    "student": Model("students/caption-25-0", "caption", "truth"),
+    "student": Model("students/caption-25-views-0", "caption", "truth"),
     "retrieval": Model("retrieval", "retrieval", "r_mean"),
     "vqa": Model("vqa", "vqa", "vqa_accuracy"),
     "book-caption": Model("students/caption-distilled", "caption", "CIDEr", book=True),

@@ -26,6 +26,7 @@ class Goal(NamedTuple):
 
 
 GOALS = (Goal("44", 0.99), Goal("25", 0.97), Goal("10", 0.93))
+MINUTES = 5
 MOST_LOST = 3.0
 """Points that pruning to a quarter with distillation may lose."""
 
@@ -39,6 +40,7 @@ def table(kept: dict[str, Any]) -> str:
         *(_line(row, kept) for row in ROWS),
         "",
         *goals(kept),
+        *_minutes(kept),
     ]
     return "\n".join(lines) + "\n"
 
@@ -106,6 +108,20 @@ def goals(kept: dict[str, Any]) -> list[str]:
         f"{', '.join(ranked) or NOT_RUN}"
     )
     return lines
+
+
+def _minutes(kept: dict[str, Any]) -> list[str]:
+    """How long the cells took that were made here."""
+    took = {
+        name: cell["minutes"] for name, cell in kept["cells"].items() if "-teacher-" not in name
+    }
+    if not took:
+        return []
+    over = ", ".join(f"{name} {minutes:g}" for name, minutes in took.items() if minutes > MINUTES)
+    return [
+        f"- minutes of a cell, on cores that several shared, goal at most {MINUTES}: "
+        f"{min(took.values()):g} to {max(took.values()):g}{f' (missed: {over})' if over else ''}"
+    ]
 
 
 def _first(row: Row, task: str, kept: dict[str, Any]) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ def test_a_missed_goal_is_told_so() -> None:
 
 def test_every_cell_is_a_command_that_the_program_takes() -> None:
     from blip_edge.distill import DistillRecipe, PruneRecipe
+    from blip_edge.distill.storing import storable
     from blip_edge.recipe import find, load
 
     cells = program_of("grid_cells")
@@ -40,7 +41,9 @@ def test_every_cell_is_a_command_that_the_program_takes() -> None:
         cls = DistillRecipe if words[0] == "distill" else PruneRecipe
         recipe = words[words.index("--recipe") + 1]
         given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-        load(cls, "distill", recipe, given)
+        how = load(cls, "distill", recipe, given)
+        if "--store" in words:
+            storable(how)  # or it says which losses no store holds
         if "--student" in words:
             find("distill/students", words[words.index("--student") + 1])
     assert len({cell.name for cell in cells.cells()}) == len(cells.cells())
