@@ -91,12 +91,21 @@ def _done(folder: Path, run: Run) -> Done:
                 codes[rank] = os.waitstatus_to_exitcode(status[1])
         # As torchrun does: one that fails takes the others with it.
         if _is_there(run) or any(codes.values()):
-            for rank in children.keys() - codes.keys():
-                os.kill(children[rank], signal.SIGKILL)
-                codes[rank] = os.waitstatus_to_exitcode(os.waitpid(children[rank], 0)[1])
+            left = {rank: child for rank, child in children.items() if rank not in codes}
+            codes |= _killed(left)
         time.sleep(0.002)
     errors = [(folder / f"err-{rank}").read_text() for rank in range(world)]
     return {"codes": [codes[rank] for rank in range(world)], "errors": errors}
+
+
+def _killed(children: dict[int, int]) -> dict[int, int]:
+    # All stand still before the first dies, or else another fails on its absence before its turn.
+    for order in (signal.SIGSTOP, signal.SIGKILL):
+        for child in children.values():
+            os.kill(child, order)
+    return {
+        rank: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for rank, child in children.items()
+    }
 
 
 def _is_there(run: Run) -> bool:
