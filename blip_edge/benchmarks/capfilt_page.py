@@ -1,8 +1,8 @@
 """What bootstrapping did to a data set, on one page: figures, what stayed and what went, limits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blip_edge.artifact import read_json
 from blip_edge.benchmarks.page import picture_uri, write_page
@@ -35,13 +35,17 @@ def capfilt_page(folder: Path, output: Path, *, force: bool = True) -> Path:
 
 
 def _values(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    threshold = float(found["recipe"]["threshold"])
+    asked = found["recipe"]
+    scales = (
+        _Scale("probability that text and picture match", 0.0, float(asked["threshold"])),
+        _Scale("cosine of their embeddings", -1.0, float(asked["min_itc"])),
+    )
     kinds = {source: found[source] for source in _KINDS if found[source]["texts"]}
     return {
         "name": folder.name,
         "verdict": _verdict(found, kinds),
         "tiles": _tiles(found, kinds),
-        "kinds": [_kind(_KINDS[source], kind, threshold) for source, kind in kinds.items()],
+        "kinds": [_kind(_KINDS[source], kind, scales) for source, kind in kinds.items()],
         "examples": [
             _examples("Kept, by chance", "yes", found["examples"]["kept"], folder),
             _examples("Dropped, by chance", "no", found["examples"]["dropped"], folder),
@@ -83,17 +87,15 @@ def _tiles(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[dict[str,
     return tiles
 
 
-def _kind(name: str, kind: Mapping[str, Any], threshold: float) -> dict[str, Any]:
-    counts = [int(count) for count in kind["histogram"]]
-    highest, width = max([*counts, 1]), 1 / len(counts)
-    bins = [
-        {
-            "height": round(100 * count / highest, 1),
-            "stays": number * width >= threshold - width / 2,
-            "title": f"{number * width:.2f} to {(number + 1) * width:.2f}: {count:,}",
-        }
-        for number, count in enumerate(counts)
-    ]
+class _Scale(NamedTuple):
+    """What the filter says of a text, up to 1."""
+
+    name: str
+    least: float
+    asked: float
+
+
+def _kind(name: str, kind: Mapping[str, Any], scales: Sequence[_Scale]) -> dict[str, Any]:
     different = kind["diversity"]
     facts = [("texts", f"{kind['texts']:,}"), ("dropped", _share(kind["noise_ratio"]))]
     if truth := kind.get("truth"):
@@ -112,8 +114,25 @@ def _kind(name: str, kind: Mapping[str, Any], threshold: float) -> dict[str, Any
             f"{_share(different['distinct_1'])}, {_share(different['distinct_2'])}",
         ),
     ]
-    ends = f"{counts[0]:,} below {width:.2f}, {counts[-1]:,} above {1 - width:.2f}"
-    return {"name": name, "bins": bins, "facts": facts, "spoken": ends}
+    counts = (kind["histogram"], kind["itc_histogram"])
+    charts = [_chart(scale, bins) for scale, bins in zip(scales, counts, strict=True) if any(bins)]
+    return {"name": name, "charts": charts, "facts": facts}
+
+
+def _chart(scale: _Scale, counts: Sequence[int]) -> dict[str, Any]:
+    """Bars from the scale's least to 1; those that the filter lets stay are marked."""
+    highest, width = max([*counts, 1]), (1 - scale.least) / len(counts)
+    starts = [scale.least + number * width for number in range(len(counts))]
+    bins = [
+        {
+            "height": round(100 * count / highest, 1),
+            "stays": start >= scale.asked - width / 2,
+            "title": f"{start:.2f} to {start + width:.2f}: {count:,}",
+        }
+        for start, count in zip(starts, counts, strict=True)
+    ]
+    ends = f"{counts[0]:,} below {starts[0] + width:.2f}, {counts[-1]:,} above {starts[-1]:.2f}"
+    return {"name": scale.name, "least": f"{scale.least:g}", "bins": bins, "spoken": ends}
 
 
 def _examples(name: str, mark: str, rows: list[Mapping[str, Any]], folder: Path) -> dict[str, Any]:

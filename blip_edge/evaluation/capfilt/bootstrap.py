@@ -171,6 +171,7 @@ class Bootstrap:
                 [match.itm for match in matches],
                 [match.itc for match in matches],
                 threshold=recipe.threshold,
+                min_itc=recipe.min_itc,
                 vote=recipe.vote,
             )
             for text, matches in zip(texts, zip(*found, strict=True), strict=True)

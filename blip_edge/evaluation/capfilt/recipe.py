@@ -23,6 +23,10 @@ class CapfiltRecipe:
     """Share of the probability that words are drawn from (beams 0)."""
     threshold: float = 0.5
     """A text stays when the probability that it matches its picture is at least this."""
+    min_itc: float = -1.0
+    """And when the cosine of its embedding with the picture's (ITC), over all filters, is at least
+    this; -1 asks nothing. For filters whose matching head learned little; where their cosines lie,
+    `capfilt.json` shows."""
     vote: Vote = "mean"
     """What several filters together say: mean compares their mean probability with `threshold`; of
     majority and all more than half, or every one, must reach it."""
@@ -46,6 +50,8 @@ class CapfiltRecipe:
             raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 <= self.threshold <= 1 or not 0 <= self.max_bad <= 1:
             raise UsageError("threshold and max_bad are shares, 0 to 1")
+        if not -1 <= self.min_itc <= 1:
+            raise UsageError(f"min_itc is a cosine, -1 to 1, got {self.min_itc}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ Truth = Callable[[str, Text], bool | None]
 """Whether a picture's text is right; None if nobody knows."""
 
 _BINS, _SHOWN, _WORDS, _RARE = 20, 20, 10, 5
+_COSINE_BINS = 40
 _SOURCES: tuple[Source, ...] = ("web", "synthetic")
 
 
@@ -35,6 +36,8 @@ class _Kind:
     texts: int = 0
     kept: int = 0
     bins: list[int] = field(default_factory=lambda: [0] * _BINS)
+    cosines: list[int] = field(default_factory=lambda: [0] * _COSINE_BINS)
+    """From -1 to 1."""
     captions: Counter[str] = field(default_factory=Counter)
     grams: tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]] = field(
         default_factory=lambda: (Counter(), Counter())
@@ -72,7 +75,9 @@ class Tally:
             grams.update(zip(*(said[start:] for start in range(size)), strict=False))
         self._words[text.kept].update(set(said))
         if text.itm is not None:
-            kind.bins[min(_BINS - 1, int(text.itm * _BINS))] += 1
+            kind.bins[_bin(text.itm, _BINS)] += 1
+        if text.itc is not None:
+            kind.cosines[_bin((text.itc + 1) / 2, _COSINE_BINS)] += 1
         if (right := self._truth(picture, text)) is not None:
             kind.right.append((text.itm if text.itm is not None else 1.0, text.kept, right))
         self._show(picture, text)
@@ -110,6 +115,7 @@ def _figures(kind: _Kind) -> dict[str, Any]:
         "kept": kind.kept,
         "noise_ratio": _share(kind.texts - kind.kept, kind.texts),
         "histogram": kind.bins,
+        "itc_histogram": kind.cosines,
         "diversity": {
             "distinct_captions": _share(len(kind.captions), kind.texts),
             **{
@@ -121,6 +127,11 @@ def _figures(kind: _Kind) -> dict[str, Any]:
     if kind.right:
         found["truth"] = _truth(kind.right)
     return found
+
+
+def _bin(share: float, bins: int) -> int:
+    """Which of the equal parts of 0 to 1 holds `share`; what is outside is in the first or last."""
+    return min(bins - 1, max(0, int(share * bins)))
 
 
 def _truth(known: Sequence[tuple[float, bool, bool]]) -> dict[str, Any]:

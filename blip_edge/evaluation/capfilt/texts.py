@@ -54,10 +54,16 @@ def unlike(texts: Iterable[Text]) -> list[Text]:
 
 
 def judged(
-    text: Text, itm: Sequence[float], itc: Sequence[float], *, threshold: float, vote: Vote
+    text: Text,
+    itm: Sequence[float],
+    itc: Sequence[float],
+    *,
+    threshold: float,
+    vote: Vote,
+    min_itc: float = -1.0,
 ) -> Text:
     """`text` with the probabilities and cosines that filters, at least one, gave it."""
-    mean = sum(itm) / len(itm)
+    mean, cosine = (sum(said) / len(said) for said in (itm, itc))
     for_it = sum(one >= threshold for one in itm)
     kept = {
         "mean": mean >= threshold,
@@ -67,7 +73,7 @@ def judged(
     return replace(
         text,
         itm=round(mean, 6),
-        itc=round(sum(itc) / len(itc), 6),
+        itc=round(cosine, 6),
         votes=tuple(round(one, 6) for one in itm) if len(itm) > 1 else (),
-        kept=kept,
+        kept=kept and max(-1.0, cosine) >= min_itc,  # rounded, a cosine may be below -1
     )

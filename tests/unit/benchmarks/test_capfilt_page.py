@@ -17,7 +17,9 @@ def _kind(texts: int, kept: int, **more: Any) -> dict[str, Any]:
     share = {"distinct_captions": 0.75, "distinct_1": 0.5, "distinct_2": 0.6}
     dropped = (texts - kept) / texts if texts else None
     bins = [texts - kept, *[0] * 18, kept]
+    cosines = [0] * 30 + [texts] + [0] * 9
     figures = {"texts": texts, "kept": kept, "noise_ratio": dropped, "histogram": bins}
+    figures["itc_histogram"] = cosines
     return {**figures, "diversity": share, **more}
 
 
@@ -38,7 +40,7 @@ def clean(tmp_path: Path) -> Path:
         "synthetic": _kind(20, 18),
         "disliked": [{"word": "click", "texts": 9, "dropped": 0.875}],
         "examples": {"kept": [], "dropped": [row, {**row, "image": "in-a-tar"}]},
-        "recipe": {"threshold": 0.5},
+        "recipe": {"threshold": 0.5, "min_itc": 0.5},
     }
     (folder / "capfilt.json").write_text(json.dumps(found))
     return folder
@@ -57,7 +59,18 @@ def test_the_page_shows_what_was_counted(clean: Path, tmp_path: Path) -> None:
     assert "&lt;b&gt;red&lt;/b&gt;" in said  # a text is no markup
     assert said.count("data:image/png;base64,") == 1  # the other picture is in a tar
     assert "http" not in said
-    assert said.count('class="stays"') == 20  # the upper half of both
+    # The upper half of the probabilities, and the upper quarter of the cosines, of both sources.
+    assert said.count('class="stays"') == 2 * (10 + 10)
+    assert "0.50 to 0.55: 40" in said
+    assert "cosine of their embeddings" in words
+
+
+def test_without_a_filter_there_is_nothing_to_draw(clean: Path, tmp_path: Path) -> None:
+    found = json.loads((clean / "capfilt.json").read_text())
+    for source in ("web", "synthetic"):
+        found[source] |= {"histogram": [0] * 20, "itc_histogram": [0] * 40}
+    (clean / "capfilt.json").write_text(json.dumps(found))
+    assert '<ol class="hist"' not in capfilt_page(clean, tmp_path / "page.html").read_text()
 
 
 def test_report_takes_it_alone(clean: Path, tmp_path: Path, run: Run) -> None:

@@ -287,6 +287,8 @@ def test_what_makes_no_sense_is_refused(
         _run(web, tmp_path / "out", folders, captioners=[], filters=[])
     with pytest.raises(UsageError, match="beams 2 cannot write 3"):
         CapfiltRecipe(captions=3, beams=2)
+    with pytest.raises(UsageError, match="min_itc is a cosine"):
+        CapfiltRecipe(min_itc=1.5)
     with pytest.raises(ArtifactError, match="no text is left"):
         _run(web, tmp_path / "out", folders, captioners=[], recipe=CapfiltRecipe(threshold=1.0))
 

@@ -28,6 +28,19 @@ def test_votes_are_what_they_are_called(itm: list[float], threshold: float) -> N
     assert said["mean"] == (sum(itm) / len(itm) >= threshold)
 
 
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=5), st.floats(-1, 1))
+def test_a_cosine_may_be_asked_for_too(itc: list[float], least: float) -> None:
+    sure = [1.0] * len(itc)
+
+    def kept(itm: list[float], min_itc: float) -> bool:
+        said = judged(_text("a"), itm, itc, threshold=0.5, vote="mean", min_itc=min_itc)
+        return said.kept
+
+    assert kept(sure, -1.0), "nothing is asked"
+    assert kept(sure, least) == (sum(itc) / len(itc) >= least)
+    assert not kept([0.0] * len(itc), -1.0), "the probability counts as before"
+
+
 @given(st.lists(st.sampled_from(["a cat", "A cat.", "a  cat", "a dog", "", "!"])))
 def test_texts_that_training_reads_as_one_are_one(captions: list[str]) -> None:
     left = [text.caption for text in unlike(map(_text, captions))]
@@ -64,7 +77,7 @@ def test_rounds_draw_other_words() -> None:
 
 def test_figures_of_a_filter_against_the_truth() -> None:
     def text(itm: float, kept: bool, caption: str) -> Text:
-        return Text(caption=caption, source="web", round=1, itm=itm, kept=kept)
+        return Text(caption=caption, source="web", round=1, itm=itm, itc=2 * itm - 0.99, kept=kept)
 
     right = {"good one": True, "fine one": True, "bad one": False, "worse one": False}
     tally = Tally(lambda picture, text: right[text.caption])
@@ -87,4 +100,6 @@ def test_figures_of_a_filter_against_the_truth() -> None:
         "roc_auc": 0.75,
     }
     assert sum(found["web"]["histogram"]) == 4
+    cosines = [place for place, count in enumerate(found["web"]["itc_histogram"]) if count]
+    assert cosines == [4, 12, 24, 36]  # of forty from -1 to 1
     assert found["web"]["diversity"]["distinct_captions"] == 1.0
