@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -17,16 +18,32 @@ from cpu_tasks import ModelName, Sizes, inputs, write_weights
 from blip_edge.cli import main
 from blip_edge.preprocess import Preprocess
 
+
+class Bundle(NamedTuple):
+    """How a bundle is made, and for which models."""
+
+    target: str
+    precision: str
+    """Of the weights: int4 is a decoder in 4 bits beside everything else in 8."""
+    settings: tuple[str, ...] = ()
+    decodes: bool = False
+    """Only of models that have a decoder: of others it would be the same as another one."""
+
+
+_MIXED = ("encoders=openvino",)
 BUNDLES = {
     **{
-        f"{target}-{precision}": (target, precision)
+        f"{target}-{precision}": Bundle(target, precision)
         for target in ("onnx", "openvino")
         for precision in ("fp32", "int8")
     },
     # On OpenVINO 4 bits gain nothing: its step waits for something else than the weights.
-    "onnx-int4": ("onnx", "int4"),
+    "onnx-int4": Bundle("onnx", "int4", decodes=True),
+    **{
+        f"mixed-{precision}": Bundle("onnx", precision, _MIXED, decodes=True)
+        for precision in ("fp32", "int8", "int4")
+    },
 }
-"""Target, and in what the weights are: int4 is a decoder in 4 bits beside everything else in 8."""
 _QUANTIZED = {
     "int8": ("quantized", ()),
     "int4": ("quantized-int4", ("decoder_mode=weight-only", "weight_bits=4", "group_size=64")),
@@ -56,11 +73,12 @@ def prepare(work: Path, name: ModelName, sizes: Sizes, wanted: set[str]) -> dict
     vocabulary = folder / "hf" / "vocab.txt"
     _run(folder / "model", "import", folder / "hf", "--task", name, "--tokenizer", vocabulary)
     for bundle in sorted(wanted & BUNDLES.keys()):
-        target, precision = BUNDLES[bundle]
+        target, precision, settings, _ = BUNDLES[bundle]
         try:
             whole = precision == "fp32"
             model = folder / "model" if whole else _quantized(work, folder, precision)
-            how = ("--target", target, "--precision", "fp32" if whole else "int8", *_set(_EXPORT))
+            how = ("--target", target, "--precision", "fp32" if whole else "int8")
+            how += tuple(_set(_EXPORT + settings))
             _run(folder / bundle, "export", model, *how)
         except Unavailable as error:
             failed[bundle] = str(error)

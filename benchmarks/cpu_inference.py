@@ -75,8 +75,12 @@ def _prepare(
 
 
 def _of(model: ModelName, variants: list[str]) -> list[str]:
-    """Those that there are of a model: a decoder of its own precision takes a decoder."""
-    return [name for name in variants if DECODES[model] or VARIANTS[name].precision != "int4"]
+    """Those that there are of a model."""
+    return [name for name in variants if DECODES[model] or not _decodes(name)]
+
+
+def _decodes(variant: str) -> bool:
+    return variant in BUNDLES and BUNDLES[variant].decodes
 
 
 def _child(*argv: str) -> Any:

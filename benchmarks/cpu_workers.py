@@ -37,6 +37,9 @@ VARIANTS = {
     "onnx-int8": Variant("blip-edge, ONNX Runtime, int8", "int8"),
     "openvino-int8": Variant("blip-edge, OpenVINO, int8", "int8"),
     "onnx-int4": Variant("blip-edge, ONNX Runtime, int8, its decoder in 4 bits", "int4"),
+    "mixed-fp32": Variant("blip-edge, encoders=openvino, float32", "fp32"),
+    "mixed-int8": Variant("blip-edge, encoders=openvino, int8", "int8"),
+    "mixed-int4": Variant("blip-edge, encoders=openvino, int8, its decoder in 4 bits", "int4"),
 }
 
 

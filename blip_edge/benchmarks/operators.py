@@ -17,7 +17,7 @@ from typing import Any
 
 from blip_edge.benchmarks.stopwatch import Captioner
 from blip_edge.errors import import_extra
-from blip_edge.runtime.manifest import Manifest, read_manifest
+from blip_edge.runtime.manifest import Graph, Manifest, read_manifest
 from blip_edge.runtime.onnx import OnnxEngine
 from blip_edge.runtime.openvino import OpenVinoEngine, compiled
 
@@ -56,12 +56,18 @@ def profile_captions(
         None where the engine does not tell.
     """
     engine = getattr(model, "engine", None)
+    if not isinstance(engine, (OnnxEngine, OpenVinoEngine)):
+        return None
     manifest = read_manifest(bundle, check=False)
-    if isinstance(engine, OnnxEngine):
-        return _onnx(model, engine, manifest, images)
-    if isinstance(engine, OpenVinoEngine):
-        return _openvino(model, engine, manifest, images)
-    return None
+    with TemporaryDirectory() as scratch:
+        told = {
+            name: _WATCHES[graph.engine or manifest.target](
+                engine.runner(name), graph, manifest, Path(scratch) / name
+            )
+            for name, graph in manifest.graphs.items()
+        }
+        _caption(model, images)
+        return [row for name, calls in told.items() for row in summed(name, calls())]
 
 
 def summed(graph: str, calls: Iterable[Call], top: int = TOP) -> list[dict[str, Any]]:
@@ -91,25 +97,24 @@ def summed(graph: str, calls: Iterable[Call], top: int = TOP) -> list[dict[str, 
     ]
 
 
-def _onnx(
-    model: Captioner, engine: OnnxEngine, manifest: Manifest, images: Sequence[str]
-) -> list[dict[str, Any]]:
+_Calls = Callable[[], list[Call]]
+"""What a graph has called since it is watched, but for its first run."""
+
+
+def _onnx(runner: Any, graph: Graph, manifest: Manifest, trace: Path) -> _Calls:
     runtime = import_extra("onnxruntime", "onnx")
-    with TemporaryDirectory() as scratch:
-        for name, graph in manifest.graphs.items():
-            runner = engine.runner(name)
-            options = runner.session.get_session_options()
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(scratch) / name)
-            runner.session = runtime.InferenceSession(
-                str(graph.path), options, providers=runner.session.get_providers()
-            )
-        _caption(model, images)
-        found = []
-        for name in manifest.graphs:
-            trace = Path(engine.runner(name).session.end_profiling())
-            found += summed(name, _traced(json.loads(trace.read_text(encoding="utf-8"))))
-    return found
+    options = runner.session.get_session_options()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(trace)
+    runner.session = runtime.InferenceSession(
+        str(graph.path), options, providers=runner.session.get_providers()
+    )
+
+    def calls() -> list[Call]:
+        written = Path(runner.session.end_profiling())
+        return _traced(json.loads(written.read_text(encoding="utf-8")))
+
+    return calls
 
 
 def _traced(events: Sequence[dict[str, Any]]) -> list[Call]:
@@ -128,23 +133,14 @@ def _traced(events: Sequence[dict[str, Any]]) -> list[Call]:
     ]
 
 
-def _openvino(
-    model: Captioner, engine: OpenVinoEngine, manifest: Manifest, images: Sequence[str]
-) -> list[dict[str, Any]]:
-    core = import_extra("openvino", "openvino").Core()
-    told: dict[str, list[list[Call]]] = {name: [] for name in manifest.graphs}
-    for name, graph in manifest.graphs.items():
-        runner = engine.runner(name)
-        kept = ("PERFORMANCE_HINT", "INFERENCE_NUM_THREADS")
-        settings = {key: runner.compiled.get_property(key) for key in kept}
-        again = compiled(core, graph, settings | {"PERF_COUNT": True}, beside=manifest.precision)
-        runner.compiled = _Watched(again, told[name].append)
-        runner.request = runner.compiled.create_infer_request()
-    _caption(model, images)
-    found = []
-    for name, runs in told.items():
-        found += summed(name, [call for run in runs[1:] for call in run])
-    return found
+def _openvino(runner: Any, graph: Graph, manifest: Manifest, trace: Path) -> _Calls:
+    core, runs = import_extra("openvino", "openvino").Core(), list[list[Call]]()
+    kept = ("PERFORMANCE_HINT", "INFERENCE_NUM_THREADS")
+    settings = {key: runner.compiled.get_property(key) for key in kept}
+    again = compiled(core, graph, settings | {"PERF_COUNT": True}, beside=manifest.precision)
+    runner.compiled = _Watched(again, runs.append)
+    runner.request = runner.compiled.create_infer_request()
+    return lambda: [call for run in runs[1:] for call in run]
 
 
 class _Watched:
@@ -173,6 +169,13 @@ class _WatchedRequest:
                 if info.status.name == "EXECUTED"
             ]
         )
+
+
+_WATCHES: dict[str, Callable[[Any, Graph, Manifest, Path], _Calls]] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+}
+"""How an open graph is watched, by what runs it."""
 
 
 def _caption(model: Captioner, images: Sequence[str]) -> None:

@@ -40,6 +40,8 @@ class BundleFacts:
     name: str
     sha256: str
     target: str
+    engines: tuple[str, ...]
+    """What runs its graphs, the target first."""
     precision: str
     bytes: int
     generation: Generation
@@ -75,6 +77,7 @@ def bundle_facts(folder: Path) -> BundleFacts:
         name=Path(folder).resolve().name,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         target=manifest.target,
+        engines=manifest.engines,
         precision=manifest.precision,
         bytes=size,
         generation=manifest.generation,

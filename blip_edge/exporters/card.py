@@ -85,7 +85,9 @@ def card(name: str, manifest: dict[str, Any]) -> str:
 
 def _runtime(manifest: dict[str, Any]) -> str:
     ios = manifest["ios"] or 0
-    return _RUNTIMES[manifest["target"]].format(ios=ios, macos=ios - 3)
+    others = sorted({row["engine"] for row in manifest["graphs"].values() if "engine" in row})
+    also = f", and every graph but the decoder on {_RUNTIMES[others[0]]}" if others else ""
+    return _RUNTIMES[manifest["target"]].format(ios=ios, macos=ios - 3) + also
 
 
 def _palettes(manifest: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.exporters.recipe import ExportRecipe, Precision
 from blip_edge.exporters.target import Maker
-from blip_edge.models.quantized import Quantization
+from blip_edge.models.quantized import Form, Quantization
 
 __all__ = ["precision_of"]
 
@@ -44,6 +44,8 @@ def precision_of(model: Path, target: str, maker: Maker, recipe: ExportRecipe) -
             "autotune is for int8 on ONNX Runtime or OpenVINO, which run here; "
             f"{target} in {precision} leaves nothing to choose"
         )
+    if recipe.encoders == "openvino":
+        _check_encoders(model, target, precision)
     if recipe.multifunction and target != "coreml":
         raise UsageError(f"multifunction is for Core ML; {target} has a file for each graph")
     if recipe.activations == "int8":
@@ -51,13 +53,26 @@ def precision_of(model: Path, target: str, maker: Maker, recipe: ExportRecipe) -
     return precision
 
 
+def _check_encoders(model: Path, target: str, precision: Precision) -> None:
+    if target != "onnx":
+        raise UsageError(f"encoders is for ONNX; all graphs for {target} are run by one runtime")
+    if precision == "int8" and "dynamic" in _forms(model):
+        raise ArtifactError(
+            f"{model} has dynamic layers, which OpenVINO does not read from ONNX files; run "
+            "`blip-edge quantize --set mode=static` on the float model, or leave encoders alone"
+        )
+
+
 def _check_activations(model: Path, target: str, precision: Precision) -> None:
     if target != "coreml" or precision != "int8":
         raise UsageError(f"activations is for Core ML in int8, not for {target} in {precision}")
-    forms = {layer.form for layer in Quantization.load(model).layers.values()}
-    if "static" not in forms:
+    if "static" not in (forms := _forms(model)):
         raise ArtifactError(
             f"{model}: no layer has a range for its inputs (quantization.json has "
             f"{', '.join(sorted(forms)) or 'no layers'}), which activations=int8 takes; run "
             "`blip-edge quantize --mode static` on the float model"
         )
+
+
+def _forms(model: Path) -> set[Form]:
+    return {layer.form for layer in Quantization.load(model).layers.values()}

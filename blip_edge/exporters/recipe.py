@@ -28,6 +28,9 @@ class ExportRecipe:
     """Decibels that another form may be farther from the float model than what was decided."""
     opset: int = 18
     """ONNX operator set. 18 runs on ONNX Runtime's mobile and web builds since 1.14."""
+    encoders: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """ONNX: what runs every graph but the decoder. OpenVINO multiplies large matrices faster, ONNX
+    Runtime steps faster; with both installed a caption is fastest so. The files are the same."""
     rows: int = 0
     """Core ML: beams that the decoder is built for; 0: as many as the model decodes with."""
     length: int = 0
@@ -80,6 +83,8 @@ class ExportRecipe:
             raise ValueError(f"ios must be 17 or 18, got {self.ios}")
         if self.multifunction and self.ios < 18:
             raise ValueError(f"multifunction needs ios 18 (--set ios=18), got {self.ios}")
+        if self.encoders not in ("onnxruntime", "openvino"):
+            raise ValueError(f"encoders is onnxruntime or openvino, not {self.encoders!r}")
         if self.activations not in ("float", "int8"):
             raise ValueError(f"activations is float or int8, not {self.activations!r}")
         if self.palette_bits not in (0, 4, 6):

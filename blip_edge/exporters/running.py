@@ -96,7 +96,8 @@ class Running(Protocol):
 
 def open_graph(manifest: Manifest, name: str) -> Running:
     """Open one graph of a bundle as its engine would."""
-    return _RUNNING[manifest.target](manifest.graph(name), manifest.precision)
+    graph = manifest.graph(name)
+    return _RUNNING[graph.engine or manifest.target](graph, manifest.precision)
 
 
 class _Onnx:

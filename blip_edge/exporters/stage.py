@@ -128,7 +128,7 @@ class _Order:
 
 def _tuned(draft: Path, order: _Order) -> list[str]:
     """Bundles of all forms, of which the fastest goes into `draft`."""
-    forms = candidates(Quantization.load(order.model), _TARGETS[order.target].forms)
+    forms = candidates(Quantization.load(order.model), _measurable(order))
     return autotune(
         draft,
         forms,
@@ -138,6 +138,14 @@ def _tuned(draft: Path, order: _Order) -> list[str]:
         order.recipe,
         order.progress,
     )
+
+
+def _measurable(order: _Order) -> tuple[Form, ...]:
+    """Forms that can be measured: OpenVINO does not read ONNX's dynamic layers."""
+    forms = _TARGETS[order.target].forms
+    if order.recipe.encoders == "openvino":
+        return tuple(form for form in forms if form != "dynamic")
+    return forms
 
 
 def _build(draft: Path, order: _Order, form: str) -> list[str]:
@@ -226,7 +234,10 @@ def _document(
         "target": target,
         "precision": precision,
         "tasks": list(_TARGETS[target].tasks(reference)),
-        "graphs": {g.name: _graph_row(g, reference, target, quantization) for g in graphs},
+        "graphs": {
+            g.name: _graph_row(g, reference, target, quantization) | _engine(g, recipe)
+            for g in graphs
+        },
         "parity": {},
         "gate": Gate.of(precision, recipe).to_json(),
         "agreement": {},
@@ -247,7 +258,7 @@ def _document(
         ],
         "ios": recipe.ios if target == "coreml" else None,
         "palette_bits": recipe.palette_bits,
-        "source": {"model_sha256": sha256_folder(model), "versions": _versions(target)},
+        "source": {"model_sha256": sha256_folder(model), "versions": _versions(target, recipe)},
         "latency": [],
     }
 
@@ -294,14 +305,23 @@ def _graph_row(
     }
 
 
+def _engine(graph: Graph, recipe: ExportRecipe) -> dict[str, str]:
+    """Who runs a graph, where that is not the target."""
+    encodes = graph.name != "decoder"
+    return {"engine": "openvino"} if encodes and recipe.encoders == "openvino" else {}
+
+
 def _ports(ports: dict[str, Port]) -> dict[str, Any]:
     return {n: {"shape": list(port.shape), "dtype": port.dtype} for n, port in ports.items()}
 
 
-def _versions(target: str) -> dict[str, str]:
+def _versions(target: str, recipe: ExportRecipe) -> dict[str, str]:
     """What made the bundle; asked for first, so that a missing package is told at once."""
     found = {"blip-edge": __version__}
-    for name, extra in _TARGETS[target].packages.items():
+    packages = dict(_TARGETS[target].packages)
+    if recipe.encoders == "openvino":
+        packages["openvino"] = "openvino"
+    for name, extra in packages.items():
         try:
             found[name] = version(name)
         except PackageNotFoundError:

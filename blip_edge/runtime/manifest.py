@@ -54,6 +54,8 @@ class Graph:
     outputs: dict[str, Port]
     function: str | None = None
     """Which of the file's programs it is, where several graphs share one."""
+    engine: Target | None = None
+    """What runs it, where that is not what the bundle is for."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ class Manifest:
     cache: Cache
     document: dict[str, Any]
     """manifest.json as it is."""
+
+    @property
+    def engines(self) -> tuple[Target, ...]:
+        """Whatever runs a graph of it: its target first."""
+        others = (graph.engine for graph in self.graphs.values() if graph.engine)
+        return tuple(dict.fromkeys((self.target, *others)))
 
     def graph(self, name: str) -> Graph:
         """The graph of that name.
@@ -205,7 +213,10 @@ def _manifest(folder: Path, source: Path, document: dict[str, Any]) -> Manifest:
         target=document["target"],
         precision=str(document["precision"]),
         tasks=_tasks(document["tasks"]),
-        graphs={name: _graph(folder, graph) for name, graph in document["graphs"].items()},
+        graphs={
+            name: _graph(folder, graph, document["target"])
+            for name, graph in document["graphs"].items()
+        },
         preprocess=Preprocess.from_json(document["preprocess"], source=source),
         tokenizer=inside(folder, document["tokenizer"]),
         generation=Generation.from_json(decode, source=source),
@@ -223,13 +234,17 @@ def _tasks(names: list[str]) -> tuple[Task, ...]:
     return tuple(names)  # type: ignore[arg-type]
 
 
-def _graph(folder: Path, graph: dict[str, Any]) -> Graph:
+def _graph(folder: Path, graph: dict[str, Any], target: Target) -> Graph:
+    engine = graph.get("engine")
+    if engine is not None and (target, engine) != ("onnx", "openvino"):
+        raise ValueError(f"graphs for {target} cannot be run by {engine!r}")
     return Graph(
         path=inside(folder, graph["file"]),
         sha256=str(graph["sha256"]),
         inputs=_ports(graph["inputs"]),
         outputs=_ports(graph["outputs"]),
         function=None if graph.get("function") is None else str(graph["function"]),
+        engine=engine,
     )
 
 

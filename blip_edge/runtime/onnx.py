@@ -3,6 +3,10 @@
 Everything large stays where the runtime put it: the vision graph's keys and values become inputs
 of the other graphs as they are, and each decoding step's cache is the next step's input. Only token
 ids, logits and vectors pass through Python.
+
+Where the manifest says so, the graphs that run once a picture or text are OpenVINO's to run: it
+multiplies large matrices faster, and ONNX Runtime has the faster decoding step. Keys and values
+pass from one to the other in place.
 """
 
 from collections.abc import Mapping
@@ -12,8 +16,9 @@ import numpy as np
 
 from blip_edge.errors import ArtifactError, import_extra
 from blip_edge.runtime.engine import F32, I32, Session
-from blip_edge.runtime.graph_engine import GraphEngine, Values
+from blip_edge.runtime.graph_engine import GraphEngine, Runner, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
+from blip_edge.runtime.openvino import opener
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
 __all__ = ["OnnxEngine"]
@@ -22,15 +27,20 @@ __all__ = ["OnnxEngine"]
 
 
 class OnnxEngine(GraphEngine):
-    """A BLIP on ONNX Runtime's CPU kernels."""
+    """A BLIP on ONNX Runtime's CPU kernels, or but for its decoder on OpenVINO's."""
 
     def __init__(self, manifest: Manifest, *, threads: int | None = None) -> None:
         self._runtime = import_extra("onnxruntime", "onnx")
-        super().__init__(
-            manifest,
-            lambda graph: _Runner(self._runtime, graph, threads),
-            lambda value: value.numpy(),
+        elsewhere = (
+            opener(manifest.precision, threads=threads) if "openvino" in manifest.engines else None
         )
+
+        def opened(graph: Graph) -> Runner:
+            if graph.engine is not None and elsewhere is not None:
+                return elsewhere(graph)
+            return _Runner(self._runtime, graph, threads)
+
+        super().__init__(manifest, opened, _array)
         self._layers = manifest.cache.layers
 
     def start(self, cross: Values, rows: int) -> Session:
@@ -38,9 +48,23 @@ class OnnxEngine(GraphEngine):
         graph = self._manifest.graph("decoder")
         if shares_prompt(graph) and rows > 1:
             return SharedPrompt(self.start(cross, 1), rows)
-        read = {name: cross[name] for name in graph.inputs if name in cross}
+        read = {name: self._own(cross[name]) for name in graph.inputs if name in cross}
         decoder = self.runner("decoder").session
         return _OnnxSession(self._runtime, decoder, read, self._layers, rows)
+
+    def _own(self, value: Any) -> Any:
+        """A tensor of OpenVINO as one of ONNX Runtime, in the same memory."""
+        return self._runtime.OrtValue.ortvalue_from_numpy(value.data) if _other(value) else value
+
+
+def _other(value: Any) -> bool:
+    return hasattr(value, "data")  # as an OrtValue has not
+
+
+def _array(value: Any) -> F32:
+    # OpenVINO writes there again, and what ONNX Runtime gives is a copy.
+    array: F32 = np.array(value.data) if _other(value) else value.numpy()
+    return array
 
 
 class _Runner:

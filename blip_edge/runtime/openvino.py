@@ -4,7 +4,7 @@ Two requests of the decoder take turns: what one has written as its cache is, un
 other reads, and nothing is written where something is still read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from blip_edge.runtime.graph_engine import GraphEngine, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
-__all__ = ["OpenVinoEngine", "compiled"]
+__all__ = ["OpenVinoEngine", "OpenVinoRunner", "compiled", "opener"]
 
 
 class OpenVinoEngine(GraphEngine):
@@ -32,18 +32,9 @@ class OpenVinoEngine(GraphEngine):
     def __init__(
         self, manifest: Manifest, *, threads: int | None = None, precision: str | None = None
     ) -> None:
-        self._openvino = import_extra("openvino", "openvino")
-        core = self._openvino.Core()
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
         super().__init__(
             manifest,
-            lambda graph: _Runner(
-                self._openvino,
-                compiled(core, graph, settings, beside=manifest.precision, precision=precision),
-                graph,
-            ),
+            opener(manifest.precision, threads=threads, computes_in=precision),
             lambda tensor: np.array(tensor.data),  # the request writes there again
         )
         self._layers = manifest.cache.layers
@@ -58,10 +49,39 @@ class OpenVinoEngine(GraphEngine):
             decoder = self.runner("decoder").compiled
             self._decoders = (decoder.create_infer_request(), decoder.create_infer_request())
         read = {name: cross[name] for name in graph.inputs if name in cross}
-        return _OpenVinoSession(self._openvino, self._decoders, read, self._layers, rows)
+        tensor = import_extra("openvino", "openvino").Tensor
+        return _OpenVinoSession(tensor, self._decoders, read, self._layers, rows)
 
 
-class _Runner:
+def opener(
+    beside: str, *, threads: int | None = None, computes_in: str | None = None
+) -> Callable[[Graph], "OpenVinoRunner"]:
+    """What opens graphs, OpenVINO's own and ONNX files alike.
+
+    Args:
+        beside: the bundle's precision.
+        threads: how many the plugin may use; its own choice when not given.
+        computes_in: the `precision` of `compiled`.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    openvino = import_extra("openvino", "openvino")
+    core = openvino.Core()
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+
+    def opened(graph: Graph) -> OpenVinoRunner:
+        model = compiled(core, graph, settings, beside=beside, precision=computes_in)
+        return OpenVinoRunner(openvino, model, graph)
+
+    return opened
+
+
+class OpenVinoRunner:
+    """A graph that is open; what it gives it overwrites when it is run again."""
+
     def __init__(self, openvino: Any, model: Any, graph: Graph) -> None:
         self._openvino = openvino
         self.compiled = model
@@ -80,13 +100,13 @@ class _Runner:
 class _OpenVinoSession:
     def __init__(
         self,
-        openvino: Any,
+        tensor: Any,
         requests: tuple[Any, Any],
         cross: Values,
         layers: tuple[LayerCache, ...],
         rows: int,
     ) -> None:
-        self._tensor = openvino.Tensor
+        self._tensor = tensor
         self._now, self._next = requests
         for request in requests:
             for name, value in cross.items():

@@ -69,9 +69,9 @@ def check_bundles(bundles: Sequence[Path]) -> None:
             check_sums(bundle)
 
 
-def requirements(targets: Iterable[str]) -> tuple[str, ...]:
-    """What a Python there takes to run bundles for `targets`, such as `numpy>=2.0`."""
-    wanted = _NEEDED | {_ENGINES[target] for target in targets}
+def requirements(engines: Iterable[str]) -> tuple[str, ...]:
+    """What a Python there takes to run bundles on `engines`, such as `numpy>=2.0`."""
+    wanted = _NEEDED | {_ENGINES[engine] for engine in engines}
     known = {package_name(text): text.split(";")[0].replace(" ", "") for text, _ in declared()}
     return tuple(known.get(name, name) for name in sorted(wanted))
 

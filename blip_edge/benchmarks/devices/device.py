@@ -60,15 +60,15 @@ def measure(device: Device, job: Job, facts: list[BundleFacts], progress: Progre
     """Time `job` on `device`.
 
     Raises:
-        UsageError: the device cannot run a bundle's target.
+        UsageError: the device cannot run a bundle.
         BlipEdgeError: see `Device`.
     """
     for bundle in facts:
-        if bundle.target not in device.targets:
+        if not set(bundle.engines) <= set(device.targets):
             runs = ", ".join(device.targets)
             raise UsageError(
-                f"{bundle.name} is for {bundle.target}, and {device.name} runs {runs}; "
-                "export for one of these"
+                f"{bundle.name} is for {' and '.join(bundle.engines)}, and {device.name} runs "
+                f"{runs}; export for one of these"
             )
     with _cleaned(device):
         device.prepare(job, progress)

@@ -13,7 +13,6 @@ import subprocess
 from contextlib import suppress
 from tempfile import TemporaryFile
 
-from blip_edge.artifact import read_json
 from blip_edge.benchmarks.devices.baggage import (
     Baggage,
     check_bundles,
@@ -31,6 +30,7 @@ from blip_edge.benchmarks.devices.remote_shell import (
 from blip_edge.benchmarks.job import Job, Measured
 from blip_edge.errors import ArtifactError, MissingExtraError
 from blip_edge.progress import Progress
+from blip_edge.runtime.manifest import read_manifest
 
 __all__ = ["SshDevice"]
 
@@ -95,8 +95,8 @@ class SshDevice:
         """Check the bundles here, make a folder there, and find or make a Python for them."""
         check_bundles(job.bundles)
         self._measured = Measured(bundles=len(job.bundles), where=self.name)
-        targets = {read_json(bundle / "manifest.json")["target"] for bundle in job.bundles}
-        packages = requirements(targets)
+        engines = {e for bundle in job.bundles for e in read_manifest(bundle, check=False).engines}
+        packages = requirements(engines)
         progress.say(f"looking at {self.name}")
         done = self._shell.run(_LOOK + find_python(_PYTHONS), self._name, *packages)
         self._there = done.returncode != CONNECTION_LOST

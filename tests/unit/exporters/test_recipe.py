@@ -14,6 +14,7 @@ from blip_edge.recipe import as_toml, load
         ("ios=16", "ios must be 17 or 18"),
         ("multifunction=true", r"multifunction needs ios 18 \(--set ios=18\), got 17"),
         ("activations=fp16", "activations"),
+        ("encoders=coreml", "encoders"),
         ("palette_bits=5", "palette_bits must be 0, 4 or 6"),
         ("golden=0", "golden must be at least 1"),
         ("teacher_forced=1", "teacher_forced must be at least 2"),
