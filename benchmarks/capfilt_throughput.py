@@ -28,14 +28,14 @@ THREADS, GOAL = 2, 6.0
 TASKS = ("caption", "retrieval")
 
 
-def make(folder: Path, pictures: int) -> None:
+def make(folder: Path, pictures: int, web: str = "web") -> None:
     """Web pictures, and the models as bundles in 8 bits."""
-    if not (folder / "web").exists():
+    if not (folder / web).exists():
         few = [f"{split}={count}" for split, count in (("train", 20), ("val", 20), ("test", 20))]
         sets = [*few, f"web={pictures}", "unseen=0", "clips=0", "dialogs=0", "questions=1"]
         flags = [word for pair in sets for word in ("--set", pair)]
         words = ["data", "make", "shapes", "--recipe", "shapes-standard", *flags, "--seed", "7"]
-        blip_edge(folder, [*words, "-o", "web"])
+        blip_edge(folder, [*words, "-o", web])
     for task in TASKS:
         if not (folder / f"{task}-int8").exists():
             words = ["quantize", task, "--data", "data", "--set", "eval_items=0"]

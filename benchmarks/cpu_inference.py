@@ -1,7 +1,7 @@
 """BLIP base on two CPU threads: bundles of ours against what others run, in turns.
 
     python benchmarks/cpu_inference.py -o runs/cpu-inference    # two hours; goes on if killed
-    python benchmarks/cpu_inference.py --table                   # record -> benchmarks/README.md
+    python benchmarks/cpu_inference.py --table                   # records -> benchmarks/README.md
     python benchmarks/cpu_inference.py -o WORK --tasks vqa --variants hf-fp32 onnx-int8 --rounds 1
     python benchmarks/cpu_inference.py -o WORK --quick           # a tiny model, to try the program
 
@@ -10,7 +10,7 @@ lengths are fixed. Bundles are made by `blip-edge import`, `quantize` and `expor
 a task is a process of its own, so that its peak of memory is its own, and they take turns round by
 round, so that a noisy neighbour falls on all. Before they are timed, ours in float32 must say word
 for word what `transformers` says, and compute what it computes; how far the others agree is
-recorded. The record is WORK/cpu-inference.json; the one that the page shows is committed in
+recorded. The record is WORK/cpu-inference.json; those that the page shows are committed in
 benchmarks/results.
 """
 

@@ -1,4 +1,4 @@
-"""The section of benchmarks/README.md on `cpu_inference.py`, from its record."""
+"""The sections of benchmarks/README.md on `cpu_inference.py`, each from a record of it."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,8 @@ from runs import between
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
-RECORD = HERE / "results" / "cpu-inference.json"
-BEGIN = "<!-- cpu-inference: written by benchmarks/cpu_inference.py -->\n"
-END = "<!-- /cpu-inference -->\n"
+RECORDS = {name: HERE / "results" / f"{name}.json" for name in ("cpu-inference", "two-runtimes")}
+"""By the name of their marks: all variants and tasks, and ours on one runtime against two."""
 _STAGES = ("preprocess", "vision", "question", "prefill", "steps", "texts", "rest")
 
 
@@ -97,12 +96,15 @@ def _spread(ratio: dict[str, float]) -> str:
     return f"{ratio['times']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
-def with_tables(page: str, record: dict[str, Any]) -> str:
-    """`page` with the tables between its marks."""
-    return between(page, BEGIN, END, tables(record))
+def with_tables(page: str, name: str, record: dict[str, Any]) -> str:
+    """`page` with the tables of a record between its marks."""
+    begin = f"<!-- {name}: written by benchmarks/cpu_inference.py -->\n"
+    return between(page, begin, f"<!-- /{name} -->\n", tables(record))
 
 
 def write() -> None:
-    """Redraw the page from the committed record."""
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
+    """Redraw the page from the committed records."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name, path in RECORDS.items():
+        page = with_tables(page, name, json.loads(path.read_text(encoding="utf-8")))
+    PAGE.write_text(page, encoding="utf-8")

@@ -22,7 +22,7 @@ _ALONE = {
 _ADDED = ("logit_weight", "affinity_weight", "hidden_weight", "contrastive_weight")
 _SHORT = {"steps": 1800}
 """Where the teacher is asked at every step, in the minutes that a cell has."""
-_STEPS = {"44": 2400, "25": 3200, "10": 4500}
+_STEPS = {"44": 2400, "25": 3200, "10": 4500, "tenth": 4500}
 """With a store: what fits into the minutes of a cell, fewer of a larger student."""
 _PRUNED = 3600
 """The same of what is pruned, with its teacher and, for comparison, without."""
@@ -126,6 +126,14 @@ ROWS = (
     Row("half", "pruned to 1/2, distilled", "prune", _HALF, stored=TASKS),
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
     Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeded=True, stored=TASKS),
+    Row(
+        "tenth",
+        "pruned to 1/10, distilled",
+        "prune",
+        ("--keep", "0.1"),
+        tasks=("caption", "retrieval"),
+        stored=TASKS,
+    ),
     Row(
         "latency",
         "pruned to 1/2 of the latency, ranked jointly by it",

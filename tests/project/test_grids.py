@@ -27,9 +27,11 @@ def _page(program: str) -> tuple[str, str]:
 PROGRAMS = [
     "capfilt_grid",
     "capfilt_throughput",
+    "capfilt_workers",
     "device_records",
     "full_size_table",
     "huge_pages",
+    "openclipart_texts",
     "picturebook_students",
     "quantize_grid",
     "quantizers",
