@@ -1,6 +1,6 @@
 """BLIP base on two CPU threads: bundles of ours against what others run, in turns.
 
-    python benchmarks/cpu_inference.py -o runs/cpu-inference    # two hours; goes on if killed
+    python benchmarks/cpu_inference.py -o runs/cpu-inference    # an hour; goes on if killed
     python benchmarks/cpu_inference.py --table                   # records -> benchmarks/README.md
     python benchmarks/cpu_inference.py -o WORK --tasks vqa --variants hf-fp32 onnx-int8 --rounds 1
     python benchmarks/cpu_inference.py -o WORK --quick           # a tiny model, to try the program

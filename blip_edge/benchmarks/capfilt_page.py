@@ -146,8 +146,14 @@ def _example(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "tiny": tiny,
         "caption": row["caption"],
         "source": row["source"],
-        "probability": "" if "itm" not in row else f"{row['itm']:.2f}",
+        "said": _said(row),
     }
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """What the filter said of a text, as far as it did."""
+    parts = [f"{row['itm']:.2f}"] if "itm" in row else []
+    return ", ".join([*parts, *([f"cosine {row['itc']:.2f}"] if "itc" in row else [])])
 
 
 def _picture(folder: Path, name: str) -> tuple[str | None, bool]:

@@ -31,7 +31,7 @@ def clean(tmp_path: Path) -> Path:
     header = {"name": "web", "version": "1", "license": "CC0-1.0"}
     (folder / "dataset.json").write_text(json.dumps(header))
     truth = {"known": 40, "right": 0.6, "right_of_kept": 0.9, "kept_of_right": 0.8, "roc_auc": 0.97}
-    row = {"image": "a.png", "caption": "<b>red</b>", "source": "web", "itm": 0.25}
+    row = {"image": "a.png", "caption": "<b>red</b>", "source": "web", "itm": 0.25, "itc": 0.5}
     found = {
         "pictures": 40,
         "skipped": 0,
@@ -63,6 +63,7 @@ def test_the_page_shows_what_was_counted(clean: Path, tmp_path: Path) -> None:
     assert said.count('class="stays"') == 2 * (10 + 10)
     assert "0.50 to 0.55: 40" in said
     assert "cosine of their embeddings" in words
+    assert "0.25, cosine 0.50" in words
 
 
 def test_without_a_filter_there_is_nothing_to_draw(clean: Path, tmp_path: Path) -> None:
