@@ -1,13 +1,15 @@
-"""The sections of benchmarks/README.md on `cpu_inference.py`, each from a record of it."""
+"""What the pages say of `cpu_inference.py`: benchmarks/README.md a section of each record, and the
+README the fastest of ours."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from runs import between
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE / "README.md"
+PAGE, FRONT = HERE / "README.md", HERE.parent / "README.md"
 RECORDS = {name: HERE / "results" / f"{name}.json" for name in ("cpu-inference", "two-runtimes")}
 """By the name of their marks: all variants and tasks, and ours on one runtime against two."""
 _STAGES = ("preprocess", "vision", "question", "prefill", "steps", "texts", "rest")
@@ -92,6 +94,34 @@ def _goals(record: dict[str, Any]) -> list[str]:
     return lines
 
 
+def fastest(records: Sequence[dict[str, Any]]) -> str:
+    """For every task the fastest bundle of each precision, from the last record that has it."""
+    races = {name: (race, one) for one in records for name, race in one["tasks"].items()}
+    how, machine = records[0]["settings"], records[0]["machine"]["cpu"]
+    lines = [
+        f"| {how['model']}, {how['image_size']} px, {how['threads']} threads of {machine} "
+        "| transformers, float32, ms | ours in float32 | ours in 8 bits |",
+        "|---|---|---|---|",
+    ]
+    for race, record in races.values():
+        rows = race["variants"]
+        reference = rows[record["reference"]]["p50_ms"]
+        ours = [_best(rows, precision) for precision in ("fp32", "int8")]
+        lines.append(f"| {race['what']} | {reference:.0f} | {' | '.join(ours)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _best(rows: dict[str, dict[str, Any]], precision: str) -> str:
+    """Milliseconds, and how many times as fast as the reference."""
+    ours = [
+        row
+        for row in rows.values()
+        if row["what"].startswith("blip-edge") and row.get("precision") == precision
+    ]
+    best = max(ours, key=lambda row: float(row["speed"]["times"]))
+    return f"{best['p50_ms']:.0f} ({best['speed']['times']:.2f} times as fast)"
+
+
 def _spread(ratio: dict[str, float]) -> str:
     return f"{ratio['times']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
@@ -102,9 +132,22 @@ def with_tables(page: str, name: str, record: dict[str, Any]) -> str:
     return between(page, begin, f"<!-- /{name} -->\n", tables(record))
 
 
+def with_fastest(front: str, records: Sequence[dict[str, Any]]) -> str:
+    """`front` with the fastest of ours between its marks."""
+    begin = "<!-- speed: written by benchmarks/cpu_inference.py -->\n"
+    return between(front, begin, "<!-- /speed -->\n", fastest(records))
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """Those that are committed."""
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in RECORDS.items()}
+
+
 def write() -> None:
-    """Redraw the page from the committed records."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, path in RECORDS.items():
-        page = with_tables(page, name, json.loads(path.read_text(encoding="utf-8")))
+    """Redraw both pages from the committed records."""
+    page, found = PAGE.read_text(encoding="utf-8"), records()
+    for name, record in found.items():
+        page = with_tables(page, name, record)
     PAGE.write_text(page, encoding="utf-8")
+    front = with_fastest(FRONT.read_text(encoding="utf-8"), [*found.values()])
+    FRONT.write_text(front, encoding="utf-8")

@@ -24,6 +24,13 @@ def test_the_page_says_what_the_record_says(name: str) -> None:
     assert record["settings"]["rounds"] >= 7
 
 
+def test_the_readme_says_what_the_records_say() -> None:
+    table = program_of("cpu_table")
+    front = table.FRONT.read_text(encoding="utf-8")
+    assert "<!-- speed: " in front and "<!-- /speed -->" in front
+    assert table.with_fastest(front, [*table.records().values()]) == front
+
+
 @pytest.mark.slow
 def test_a_tiny_model_goes_through_the_whole_program(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
