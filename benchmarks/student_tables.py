@@ -126,7 +126,7 @@ def _minutes(kept: dict[str, Any]) -> list[str]:
         return []
     over = ", ".join(f"{name} {minutes:g}" for name, minutes in took.items() if minutes > MINUTES)
     return [
-        f"- minutes of a cell, on cores that several shared, goal at most {MINUTES}: "
+        f"- minutes of a cell, on shared cores and with pauses, goal at most {MINUTES}: "
         f"{min(took.values()):g} to {max(took.values()):g}{f' (missed: {over})' if over else ''}"
     ]
 
