@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from blip_edge import load
-from blip_edge.benchmarks.devices.device import measure
+from blip_edge.benchmarks import bench
+from blip_edge.benchmarks.devices.browser import BrowserDevice
+from blip_edge.benchmarks.devices.find import WebSettings
 from blip_edge.benchmarks.operators import profile_captions
-from blip_edge.benchmarks.rows import bundle_facts
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.exporters import ExportRecipe, export, verify
 from blip_edge.exporters.asked import pictures
@@ -22,7 +23,6 @@ from blip_edge.exporters.stage import reference_model
 from blip_edge.models import Model
 from blip_edge.models.config import Architecture
 from blip_edge.models.quantized import LayerDecision, Quantization, quantizable_layers
-from blip_edge.progress import SILENT
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.training.engine import edge_model, open_model
 from tests import tiny
@@ -112,6 +112,8 @@ def test_other_tasks_answer_as_torch_does(architecture: Architecture, tmp_path: 
             found = [(one.itm, one.itc) for one in ours.match(image, TEXTS)]
             expected = [(one.itm, one.itc) for one in theirs.match(image, TEXTS)]
             assert np.allclose(found, expected, atol=1e-4)
+        # What was given for one picture stays when the next is encoded into the same memory.
+        assert np.allclose(ours.embed_image(IMAGES), theirs.embed_image(IMAGES), atol=1e-4)
     elif architecture == "BlipForQuestionAnswering":
         for image in IMAGES:
             assert ours.answer(image, TEXTS[0]).text == theirs.answer(image, TEXTS[0]).text
@@ -185,8 +187,6 @@ def test_the_profile_tells_of_both_engines(mixed: Path, tmp_path: Path) -> None:
 
 
 def test_a_device_with_one_engine_refuses_it(mixed: Path) -> None:
-    class Browser:
-        name, targets = "browser", ("onnx",)
-
+    browser = BrowserDevice("", WebSettings(), print)
     with pytest.raises(UsageError, match="is for onnx and openvino, and browser runs onnx"):
-        measure(Browser(), None, [bundle_facts(mixed)], SILENT)  # type: ignore[arg-type]
+        bench([mixed], device=browser)
