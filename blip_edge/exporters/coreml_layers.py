@@ -33,12 +33,12 @@ def round_layers(blip: Blip) -> Blip:
     """
     for path, module in list(blip.named_modules()):
         if isinstance(module, QuantizedWords):
-            # The head reads its table again, so that the file holds it once.
             blip.set_submodule(path, RoundedWords(module))
-            bias = nn.Parameter(blip.get_submodule(HEAD).get_buffer("bias"))
-            blip.decoder.cls.predictions.bias = bias
+        elif isinstance(module, QuantizedLayer) and path == HEAD:
+            # The head reads its table again, so that the file holds it once.
+            blip.decoder.cls.predictions.bias = nn.Parameter(module.bias)
             blip.set_submodule(HEAD, WordProduct())
-        elif isinstance(module, QuantizedLayer) and path != HEAD:
+        elif isinstance(module, QuantizedLayer):
             blip.set_submodule(path, _rounded(path, module))
     return blip
 

@@ -58,7 +58,7 @@ class OnnxTarget(_Dynamic):
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
-        write_onnx(graph, path, opset=recipe.opset, half=precision == "fp16")
+        write_onnx(graph, path, opset=recipe.opset, half=precision != "fp32")
 
 
 class OpenVinoTarget(_Dynamic):

@@ -2,7 +2,6 @@
 as integers where the model has them so.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,17 @@ from torch import nn
 from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import Graph
 from blip_edge.exporters.onnx_functions import translations
-from blip_edge.exporters.onnx_layers import head_and_words, layer_operators
-from blip_edge.models.quantized import QuantizedWords
+from blip_edge.exporters.onnx_layers import head_and_words, layer_operators, word_operators
+from blip_edge.models.quantized import QuantizedWords, fits_in_half
 from blip_edge.quiet import quiet
 
 __all__ = ["onnx_model", "save_onnx", "write_onnx"]
 
 # A protobuf ends at 2 GB; weights beyond that are in a second file.
 _MOST_BYTES = 1_500_000_000
-# Biases and norms: not worth a Cast each, or a place in another file.
-_LARGE = 1024
+_LARGE = 1024  # less is not worth a place in another file
+_SCALED = ("DequantizeLinear", "GatherBlockQuantized", "MatMulNBits")
+"""Operators whose integers have scales."""
 
 
 def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False) -> None:
@@ -93,10 +93,15 @@ def onnx_model(graph: Graph, *, opset: int = 18) -> Any:
 
 
 def _halve(onnx: Any, graph: Any) -> None:
-    """Store large float32 weights in float16, each behind a Cast that has its name."""
+    """Store large float32 matrices in float16, each behind a Cast that has its name.
+
+    Scales stay, as what integers stand for is to be what `quantize` measured.
+    """
+    scales = {name for node in graph.node if node.op_type in _SCALED for name in node.input[1:]}
     casts = []
     for weight in graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT or math.prod(weight.dims) < _LARGE:
+        is_float = weight.data_type == onnx.TensorProto.FLOAT and weight.name not in scales
+        if not is_float or not fits_in_half(weight.dims):
             continue
         name, stored = weight.name, f"{weight.name}.half"
         values = onnx.numpy_helper.to_array(weight).astype(np.float16)
@@ -122,7 +127,7 @@ def _quantized_as_operators(graph: Graph) -> Iterator[None]:
     """Let layers with integers appear as ONNX's own operators while the block runs."""
     layers: dict[str, nn.Module] = {**graph.int8_layers()}
     tables = {p: m for p, m in graph.named_modules() if isinstance(m, QuantizedWords)}
-    written: dict[str, nn.Module] = {}
+    written: dict[str, nn.Module] = {path: word_operators(words) for path, words in tables.items()}
     for path, layer in graph.int8_layers().items():
         shared = [p for p, words in tables.items() if words.weight is layer.weight]
         if shared:

@@ -15,9 +15,10 @@ from blip_edge.models.quantized import (
     GroupedLinear,
     QuantizedLayer,
     QuantizedLinear,
+    QuantizedWords,
 )
 
-__all__ = ["head_and_words", "layer_operators"]
+__all__ = ["head_and_words", "layer_operators", "word_operators"]
 
 # O output channels · I input channels · G groups of an output channel · T text tokens
 _BLOCKS = (256, 128, 64, 32, 16)  # inputs that may share a scale in MatMulNBits
@@ -52,11 +53,19 @@ def head_and_words(head: QuantizedLayer) -> tuple[nn.Module, nn.Module]:
     # A table that look-ups share is not joined to MatMulNBits: it is written as one.
     block = next((block for block in _BLOCKS if head.in_features % block == 0), None)
     if block is None:
-        return product, _Rows(head)
+        return product, _Rows(head.weight, head.weight_scale)
     steps = (head.weight.short() + _UINT8_ZERO).to(torch.uint8).unflatten(1, (-1, block))
     scale = head.weight_scale[:, None].expand(-1, steps.shape[1]).contiguous()
     blocks = _Blocks(steps, scale, head.bias, bits=8)
     return blocks, _BlockWords(blocks)
+
+
+def word_operators(words: QuantizedWords) -> nn.Module:
+    """(R, T) ids to (R, T, I) as `words` looks them up, in a table that no head reads."""
+    if words.weight.dtype == torch.int8:
+        return _Rows(words.weight, words.weight_scale)
+    nothing = words.weight_scale.new_zeros(len(words.weight))
+    return _BlockWords(_Blocks(words.weight, words.weight_scale, nothing, bits=4))
 
 
 class _ByChannel(nn.Module):
@@ -213,12 +222,12 @@ class _Rows(nn.Module):
     weight: Tensor
     weight_scale: Tensor
 
-    def __init__(self, head: QuantizedLayer) -> None:
+    def __init__(self, weight: Tensor, weight_scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", head.weight.clone())  # (O, I)
-        # Of another shape than the product's, or the exporter writes both as one, which keeps ONNX
+        self.register_buffer("weight", weight.clone())  # (O, I)
+        # Of another shape than a product's, or the exporter writes both as one, which keeps ONNX
         # Runtime from joining the product to MatMulNBits.
-        self.register_buffer("weight_scale", head.weight_scale[:, None].clone())
+        self.register_buffer("weight_scale", weight_scale[:, None].clone())
 
     def forward(self, ids: Tensor) -> Tensor:
         flat = ids.flatten()

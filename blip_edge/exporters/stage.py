@@ -39,7 +39,7 @@ from blip_edge.exporters.target import Maker
 from blip_edge.exporters.task_metric import MetricGate
 from blip_edge.models.cost import stage_costs
 from blip_edge.models.folder import Model, load_model
-from blip_edge.models.quantized import Form, Quantization, apply_quantization
+from blip_edge.models.quantized import Form, Quantization, apply_quantization, is_table
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
@@ -290,7 +290,11 @@ def _graph_row(
     graph: Graph, reference: Model, target: str, quantization: Quantization | None
 ) -> dict[str, Any]:
     decided = quantization.layers.items() if quantization else ()
-    layers = [d.name for path, d in decided if d.decision == "int8" and graph.runs(path)]
+    layers = [
+        decision.name
+        for path, decision in decided
+        if decision.decision == "int8" and graph.runs(path) and not is_table(path)
+    ]
     return {
         "file": f"{graph.name}.{_TARGETS[target].ending}",
         "sha256": "",

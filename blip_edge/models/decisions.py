@@ -1,4 +1,5 @@
-"""quantization.json: what is done with each linear layer, so that every reader does the same.
+"""quantization.json: what is done with each linear layer and word table, so that every reader does
+the same.
 
 A layer's form follows from its entry. *static*: weights and inputs are computed with as 8-bit
 integers, the input's range is written down. *dynamic*: the same, the range is that of each input
@@ -28,7 +29,7 @@ Form = Literal["static", "dynamic", "weight-only", "float"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerDecision:
-    """What is done with one linear layer, and why."""
+    """What is done with one linear layer, or with a table, and why."""
 
     decision: Literal["int8", "float"]
     """int8: its weights are integers, of `weight_bits`."""
@@ -121,7 +122,8 @@ class Quantization:
     mode: str
     """What was asked for; what became of each layer is in `layers`."""
     layers: dict[str, LayerDecision]
-    """By the layer's module path in `Blip`, in the network's order."""
+    """By the layer's module path in `Blip`, in the network's order; word tables that no head shares
+    are among them, and are *weight-only* or float."""
     engine: str = "blip-edge"
     """Who found input ranges: this package, or one that is made for it."""
     observer: str = ""

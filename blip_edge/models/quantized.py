@@ -6,11 +6,14 @@ the same integers from the two: the exporters write them into graphs, and the la
 will have.
 
 The linear layers inside the towers' blocks take part, and the language-model head, which is most of
-what a decoding step reads; the word table that it shares is rounded with it. Patch embedding,
-LayerNorm, softmax, the products of attention and the projections lose the most and cost the least.
+what a decoding step reads; the word table that it shares is rounded with it. Other word tables are
+stored as integers, being up to half of a tower that reads. Patch embedding, LayerNorm, softmax, the
+products of attention and the projections lose the most and cost the least.
 """
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -42,7 +45,10 @@ __all__ = [
     "QuantizedWords",
     "WeightOnlyLinear",
     "apply_quantization",
+    "fits_in_half",
+    "is_table",
     "quantizable_layers",
+    "quantizable_tables",
     "quantize_weight",
     "runs_at_every_step",
     "twin_of",
@@ -51,10 +57,14 @@ __all__ = [
 
 HEAD = "text_decoder.cls.predictions.decoder"
 """The path of the language-model head."""
-_WORDS = "text_decoder.bert.embeddings.word_embeddings"
+_TABLE = "embeddings.word_embeddings"
+_WORDS = f"text_decoder.bert.{_TABLE}"
 # Keys and values of what is read: made once for all steps, by the graph that runs before.
 _READ_ONCE = re.compile(r"\.crossattention\.self\d?\.(key|value)$")
 _IN_A_BLOCK = re.compile(r"(^|\.)encoder\.layers?\.\d+\.")  # the image tower's, the text tower's
+
+
+_LARGE = 1024  # numbers of a matrix that is worth storing in half precision
 
 
 def runs_at_every_step(path: str) -> bool:
@@ -77,6 +87,22 @@ def quantizable_layers(blip: Blip) -> dict[str, nn.Linear]:
     return layers
 
 
+def quantizable_tables(blip: Blip) -> dict[str, nn.Embedding]:
+    """The word tables that no head shares, by path, in the network's order."""
+    decoder = blip.text_decoder
+    of_head = None if decoder is None else decoder.bert.embeddings.word_embeddings
+    return {
+        path: module
+        for path, module in blip.named_modules()
+        if is_table(path) and isinstance(module, nn.Embedding) and module is not of_head
+    }
+
+
+def is_table(path: str) -> bool:
+    """Whether what is at `path` is looked up, and multiplies nothing."""
+    return path.endswith(_TABLE)
+
+
 def _head(blip: Blip) -> nn.Linear:
     words = blip.decoder.bert.embeddings.word_embeddings.weight
     layer = nn.Linear(words.shape[1], words.shape[0], device="meta")
@@ -89,12 +115,14 @@ def apply_quantization(
 ) -> Blip:
     """Replace, in place, the layers whose weights become integers; returns `blip`.
 
+    Large matrices that stay in float are rounded to half precision, in which files hold them.
+
     Raises:
         ArtifactError: a decision names a layer that this network has not, or groups that do not
             divide a layer's inputs; `source` is named.
     """
-    layers = quantizable_layers(blip)
-    unknown = [path for path in quantization.layers if path not in layers]
+    layers, tables = quantizable_layers(blip), quantizable_tables(blip)
+    unknown = [path for path in quantization.layers if path not in {**layers, **tables}]
     if unknown:
         raise ArtifactError(
             f"{source}: {unknown[0]!r} is no layer of this model that can be quantized "
@@ -102,14 +130,23 @@ def apply_quantization(
         )
     for path in quantization.int8_layers:
         try:
-            twin = twin_of(layers[path], quantization.layers[path])
+            twin = twin_of(layers.get(path) or tables[path], quantization.layers[path])
         except ValueError as error:
             raise ArtifactError(f"{source}: layer {path}: {error}") from None
         blip.set_submodule(path, twin, strict=True)
         if path == HEAD:
-            blip.set_submodule(_WORDS, QuantizedWords(twin), strict=True)
+            words = QuantizedWords(twin.weight, twin.weight_scale)
+            blip.set_submodule(_WORDS, words, strict=True)
             blip.decoder.cls.predictions.register_parameter("bias", None)  # the twin has it
+    for parameter in blip.parameters():
+        if fits_in_half(parameter.shape):
+            parameter.data = parameter.data.half().to(parameter.dtype)
     return blip
+
+
+def fits_in_half(shape: Sequence[int]) -> bool:
+    """Whether files hold float weights of that shape in half precision: not biases and norms."""
+    return math.prod(shape) >= _LARGE and sum(size > 1 for size in shape) > 1
 
 
 def weight_bytes(model: nn.Module) -> int:

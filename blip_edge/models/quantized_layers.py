@@ -9,7 +9,7 @@ Four bits are kept as ONNX Runtime's MatMulNBits keeps them, two a byte, the low
 added to each: OpenVINO's u4 and Core ML's int4 hold the same values.
 """
 
-from typing import Self
+from typing import Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -217,26 +217,56 @@ class QuantizedLinear(QuantizedLayer):
 
 
 class QuantizedWords(nn.Module):
-    """The word table of a head as the head's integers: ids (…) to rows (…, I)."""
+    """A word table of integers, those of a head or its own: ids (…) to rows (…, I).
+
+    Buffers: weight and weight_scale as `dequantize` takes them, a word for each output channel.
+    """
 
     weight: Tensor
     weight_scale: Tensor
 
-    def __init__(self, head: QuantizedLayer) -> None:
+    def __init__(self, weight: Tensor, weight_scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", head.weight)
-        self.register_buffer("weight_scale", head.weight_scale)
+        self.register_buffer("weight", weight)
+        self.register_buffer("weight_scale", weight_scale)
+
+    @classmethod
+    def from_table(cls, table: nn.Embedding, decision: LayerDecision) -> Self:
+        """The same table in integers; `table` is left as it is.
+
+        Raises:
+            ValueError: the decision is another than to store integers, or rows are no whole number
+                of its groups.
+        """
+        if decision.form != "weight-only":
+            raise ValueError(f"a table multiplies nothing: it cannot be {decision.form}")
+        if decision.group_size is None:
+            return cls(*quantize_weight(table.weight))
+        return cls(*quantize_groups(table.weight, decision.group_size))
 
     def forward(self, ids: Tensor) -> Tensor:
         return dequantize(self.weight[ids], self.weight_scale[ids])
 
 
-def twin_of(linear: nn.Linear, decision: LayerDecision) -> QuantizedLayer:
-    """The layer that computes as `decision` says; `linear` is left as it is.
+@overload
+def twin_of(layer: nn.Linear, decision: LayerDecision) -> QuantizedLayer: ...
+@overload
+def twin_of(layer: nn.Embedding, decision: LayerDecision) -> QuantizedWords: ...
+def twin_of(
+    layer: nn.Linear | nn.Embedding, decision: LayerDecision
+) -> QuantizedLayer | QuantizedWords:
+    """The layer, or table, that computes as `decision` says; `layer` is left as it is.
 
     Raises:
-        ValueError: the layer stays in float, or its inputs are no whole number of groups.
+        ValueError: the layer stays in float, its inputs are no whole number of groups, or a table
+            is to have integers for inputs.
     """
+    if isinstance(layer, nn.Embedding):
+        return QuantizedWords.from_table(layer, decision)
+    return _linear_twin(layer, decision)
+
+
+def _linear_twin(linear: nn.Linear, decision: LayerDecision) -> QuantizedLayer:
     if decision.form == "dynamic":
         return DynamicLinear.from_linear(linear)
     if decision.form == "weight-only" and decision.group_size is not None:

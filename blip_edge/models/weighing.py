@@ -8,7 +8,7 @@ here, and in `cost` the multiplications.
 # F neurons · W width of image tokens · V vocabulary · E width of the shared space · p patch side
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from blip_edge.models.config import BlipConfig, TextConfig, VisionConfig
@@ -47,9 +47,10 @@ class Weights:
     channels: int = 0
     """Outputs of these matrices."""
     layers: int = 0
-    """These matrices."""
+    """Those of these matrices that inputs are multiplied by, which word tables without a head are
+    not."""
     floats: int = 0
-    """All the rest: biases, norms, patch embedding, positions, heads, and words without a head."""
+    """All the rest: biases, norms, patch embedding, positions and heads."""
 
     def __add__(self, other: "Weights") -> "Weights":
         return Weights(
@@ -174,7 +175,7 @@ def weights(config: BlipConfig) -> dict[str, Weights]:
         decoder += _cross_attention(config.decoder_config)
     else:
         if parts.encoder:
-            encoder += _other(text, twin=parts.twin) + Weights(floats=words.count)
+            encoder += _other(text, twin=parts.twin) + replace(words, layers=0)
         if parts.decoder:
             decoder += _other(config.decoder_config) + words
     if parts.decoder:

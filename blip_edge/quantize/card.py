@@ -25,7 +25,7 @@ def _section(quantization: Quantization) -> str:
     lines = [
         _HEADING,
         "",
-        f"{share} linear layers have integers for weights; the rest is float32:",
+        f"{share} layers have integers for weights; the rest is float32:",
         "",
         *_forms(quantization),
         "",

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import LayerDecision, quantizable_layers
+from blip_edge.models.quantized import LayerDecision, quantizable_layers, quantizable_tables
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize.calibrate import calibrate, few
 from blip_edge.quantize.engines import Span, find_ranges, no_metric
-from blip_edge.quantize.modes import form_of, layer_decision
+from blip_edge.quantize.modes import form_of, layer_decision, table_decision
 from blip_edge.quantize.observers import observer
 from blip_edge.quantize.outliers import report, survey
 from blip_edge.quantize.recipe import QuantizeRecipe
@@ -47,18 +47,18 @@ def ranged(
     *,
     progress: Progress = SILENT,
 ) -> dict[str, LayerDecision]:
-    """What `recipe` says of each layer, with the ranges of what it reads.
+    """What `recipe` says of each layer and word table, with the ranges of what layers read.
 
     `judge` gives the metric with decisions, and of none the float model's: observer "autotune" goes
     by it.
     """
-    linears = quantizable_layers(model.blip)
+    linears, tables = quantizable_layers(model.blip), quantizable_tables(model.blip)
 
     def decided(spans: Mapping[str, Span | None]) -> dict[str, LayerDecision]:
-        return {
-            path: layer_decision(path, linear, spans.get(path), recipe)
-            for path, linear in linears.items()
-        }
+        found = {path: table_decision(path, table, recipe) for path, table in tables.items()}
+        for path, linear in linears.items():
+            found[path] = layer_decision(path, linear, spans.get(path), recipe)
+        return found
 
     if not any(form_of(path, recipe) == "static" for path in linears):
         return decided({})

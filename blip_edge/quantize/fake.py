@@ -1,7 +1,8 @@
 """Layers that round as their 8-bit twins do, and pass gradients straight through.
 
-In the forward pass weights and inputs are exactly what the twin would compute with. In the backward
-pass rounding counts as the identity, and as nothing where an input is cut off at its range's end.
+In the forward pass weights and inputs are exactly what the twin would compute with, but for what
+stays in float, which files hold in half precision. In the backward pass rounding counts as the
+identity, and as nothing where an input is cut off at its range's end.
 Source: Bengio et al. (arXiv 1308.3432) for the estimator, Jacob et al. (arXiv 1712.05877) for its
 use in training.
 """
@@ -17,7 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip_edge.models.blip import Blip
-from blip_edge.models.quantized import HEAD, LayerDecision, quantizable_layers, twin_of
+from blip_edge.models.quantized import (
+    HEAD,
+    LayerDecision,
+    quantizable_layers,
+    quantizable_tables,
+    twin_of,
+)
 
 __all__ = ["fake_quantized", "with_weights_of"]
 
@@ -27,6 +34,9 @@ _WORDS = "text_decoder.bert.embeddings.word_embeddings"
 def fake_quantized(blip: Blip, decisions: Mapping[str, LayerDecision]) -> Blip:
     """A copy of `blip` to train, whose layers round as `decisions` say; its weights stay float."""
     student = deepcopy(blip).requires_grad_()
+    for path, table in quantizable_tables(student).items():
+        if (decision := decisions[path]).decision == "int8":
+            student.set_submodule(path, _Words(table, decision), strict=True)
     for path, layer in quantizable_layers(student).items():
         if (decision := decisions[path]).decision == "float":
             continue
@@ -70,7 +80,7 @@ class _WordProduct(nn.Module):
 
 
 class _Words(nn.Embedding):
-    """A word table that is rounded with the head that shares it."""
+    """A word table that rounds, as the head that shares it does, or for itself."""
 
     def __init__(self, table: nn.Embedding, decision: LayerDecision) -> None:
         super().__init__(table.num_embeddings, table.embedding_dim, device="meta")

@@ -10,7 +10,7 @@ from blip_edge.models.quantized import Form, LayerDecision, runs_at_every_step
 from blip_edge.quantize.recipe import QuantizeRecipe
 from blip_edge.quantize.search import affine
 
-__all__ = ["form_of", "layer_decision"]
+__all__ = ["form_of", "layer_decision", "table_decision"]
 
 
 def form_of(path: str, recipe: QuantizeRecipe) -> Form:
@@ -34,7 +34,7 @@ def layer_decision(
             decision="int8", weight_bits=8, activation_bits=8, why="range found at each run"
         )
     if form == "weight-only":
-        return _weights(layer, recipe)
+        return _weights(layer.in_features, recipe)
     if span is None:
         why = "what the model is for does not run it: no range is known"
         if recipe.engine != "blip-edge":
@@ -52,11 +52,18 @@ def layer_decision(
     )
 
 
-def _weights(layer: nn.Linear, recipe: QuantizeRecipe) -> LayerDecision:
+def table_decision(path: str, table: nn.Embedding, recipe: QuantizeRecipe) -> LayerDecision:
+    """What `recipe` says of the word table at `path`, which is looked up in any mode."""
+    if form_of(path, recipe) == "weight-only":
+        return _weights(table.embedding_dim, recipe)
+    return LayerDecision(decision="int8", weight_bits=8, why="a table, a scale for each word")
+
+
+def _weights(inputs: int, recipe: QuantizeRecipe) -> LayerDecision:
     if recipe.weight_bits == 8:
         return LayerDecision(decision="int8", weight_bits=8, why="inputs in float")
-    if layer.in_features % recipe.group_size:
-        why = f"{layer.in_features} inputs are no whole number of groups of {recipe.group_size}"
+    if inputs % recipe.group_size:
+        why = f"{inputs} inputs are no whole number of groups of {recipe.group_size}"
         return LayerDecision(decision="int8", weight_bits=8, why=f"8 bits: {why}")
     return LayerDecision(
         decision="int8", weight_bits=4, group_size=recipe.group_size, why="inputs in float"

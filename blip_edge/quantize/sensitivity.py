@@ -11,7 +11,14 @@ from torch import Tensor
 
 from blip_edge.errors import ArtifactError
 from blip_edge.models.folder import Model
-from blip_edge.models.quantized import LayerDecision, QuantizedLayer, quantizable_layers, twin_of
+from blip_edge.models.quantized import (
+    LayerDecision,
+    QuantizedLayer,
+    QuantizedWords,
+    quantizable_layers,
+    quantizable_tables,
+    twin_of,
+)
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize.calibrate import Look, replay
 from blip_edge.quantize.uses import Use
@@ -56,15 +63,15 @@ def layer_sqnr(
     *,
     progress: Progress = SILENT,
 ) -> dict[str, float]:
-    """The signal-to-noise ratio in decibel of every layer that is decided as int8, by path.
+    """The signal-to-noise ratio in decibel of every layer and table decided as int8, by path.
 
     Raises:
         ArtifactError: a layer's output is not finite.
     """
-    layers = quantizable_layers(model.blip)
+    layers, tables = quantizable_layers(model.blip), quantizable_tables(model.blip)
     noises = {path: Noise() for path, d in decisions.items() if d.decision == "int8"}
     looks = {
-        path: _compare(twin_of(layers[path], decisions[path]), noise)
+        path: _compare(twin_of(layers.get(path) or tables[path], decisions[path]), noise)
         for path, noise in noises.items()
     }
     replay(model, seen, looks, description="measuring each layer", progress=progress)
@@ -74,5 +81,5 @@ def layer_sqnr(
     return {path: noise.db for path, noise in noises.items()}
 
 
-def _compare(twin: QuantizedLayer, noise: Noise) -> Look:
+def _compare(twin: QuantizedLayer | QuantizedWords, noise: Noise) -> Look:
     return lambda x, y: noise.add(y, twin(x))

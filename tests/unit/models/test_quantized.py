@@ -1,6 +1,7 @@
 """The 8-bit layer against hand computation and torch's own formula, and quantization.json."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from torch import Tensor, nn
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
 from blip_edge.models import Blip, BlipConfig, Model, TextConfig, VisionConfig, build
+from blip_edge.models.config import Architecture
 from blip_edge.models.folder import load_model, save_model
 from blip_edge.models.quantized import (
     HEAD,
     LayerDecision,
     Quantization,
     QuantizedLinear,
+    QuantizedWords,
     apply_quantization,
+    fits_in_half,
+    is_table,
     quantizable_layers,
+    quantizable_tables,
     quantize_weight,
     weight_bytes,
 )
@@ -31,6 +37,7 @@ from blip_edge.text import Tokenizer
 # float32 sums in another order.
 assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 QKV = "vision_model.encoder.layers.0.self_attn.qkv"
+TABLE = LayerDecision(decision="int8", weight_bits=8)
 QUERY = "text_decoder.bert.encoder.layer.0.crossattention.self.query"
 
 
@@ -180,6 +187,49 @@ def test_the_head_and_the_table_that_it_shares_are_the_same_integers() -> None:
         blip.get_submodule(HEAD)(x), nn.functional.linear(x, rounded, bias), rtol=1e-3, atol=5e-4
     )
     assert not torch.equal(rounded, words), "rounding must show"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decision", [TABLE, replace(TABLE, weight_bits=4, group_size=16)])
+def test_a_table_without_a_head_is_looked_up_in_integers(decision: LayerDecision) -> None:
+    blip, ids = network("BlipForImageTextRetrieval"), torch.tensor([[3, 17, 39], [0, 1, 3]])
+    (path,) = quantizable_tables(blip)
+    words = blip.get_submodule(path).get_parameter("weight")
+    groups = words.unflatten(1, (-1, decision.group_size or words.shape[1]))
+    most = 7 if decision.group_size else 127
+    scale = groups.abs().amax(-1, keepdim=True) / most
+    rounded = ((groups / scale).round() * scale).flatten(1)
+    apply_quantization(blip, Quantization(mode="static", layers={path: decision}))
+    assert_close(blip.get_submodule(path)(ids), rounded[ids])
+    assert not torch.equal(rounded, words), "rounding must show"
+
+
+def test_a_table_is_no_product() -> None:
+    blip = network("BlipForImageTextRetrieval")
+    (path,) = quantizable_tables(blip)
+    with pytest.raises(ArtifactError, match="a table multiplies nothing: it cannot be static"):
+        apply_quantization(blip, Quantization(mode="static", layers={path: int8()}))
+
+
+@pytest.mark.parametrize("architecture", ["BlipForConditionalGeneration", "BlipForPreTraining"])
+def test_a_table_that_a_head_shares_goes_with_the_head(architecture: Architecture) -> None:
+    blip = network(architecture)
+    assert not quantizable_tables(blip)
+    apply_quantization(blip, everything(blip))
+    tables = [module for path, module in blip.named_modules() if is_table(path)]
+    assert tables and all(isinstance(module, QuantizedWords) for module in tables)
+
+
+def test_large_matrices_that_stay_in_float_have_half_precision() -> None:
+    blip = network()
+    before = {path: weight.clone() for path, weight in blip.named_parameters()}
+    apply_quantization(blip, Quantization(mode="static", layers={QKV: int8()}))
+    for path, weight in blip.named_parameters():
+        halved = fits_in_half(weight.shape)
+        want = before[path].half().float() if halved else before[path]
+        assert torch.equal(weight, want), path
+    assert fits_in_half((8, 3, 16, 16)) and fits_in_half((1, 65, 128))
+    assert not fits_in_half((30524,)) and not fits_in_half((30524, 1)) and not fits_in_half((2, 16))
 
 
 def test_a_layer_that_two_towers_share_is_replaced_in_both() -> None:

@@ -13,6 +13,7 @@ from blip_edge.models.quantized import (
     Quantization,
     apply_quantization,
     quantizable_layers,
+    quantizable_tables,
     weight_bytes,
 )
 from blip_edge.models.weighing import Weights, parameters, weights
@@ -83,7 +84,9 @@ def test_bytes_are_those_of_float_and_of_8_bit_networks(
     int8 = LayerDecision(
         decision="int8", weight_bits=8, activation_bits=8, input_scale=0.1, input_zero_point=3
     )
-    layers = dict.fromkeys(quantizable_layers(blip), int8)
+    table = LayerDecision(decision="int8", weight_bits=8)
+    layers = dict.fromkeys(quantizable_tables(blip), table)
+    layers |= dict.fromkeys(quantizable_layers(blip), int8)
     apply_quantization(blip, Quantization(mode="static", layers=layers))
     assert whole.bytes("int8") == weight_bytes(blip)
 

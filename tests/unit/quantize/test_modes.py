@@ -62,7 +62,7 @@ def test_a_decoder_goes_its_own_way_but_for_what_is_read_once(
         assert (layer.form, layer.weight_bits, layer.group_size) == ("weight-only", 4, 16)
     assert found.layers[QKV].input_range is not None
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "29 of 29 linear layers" in card
+    assert "29 of 29 layers" in card
     assert "with 4-bit weights (symmetric, a scale for 16 inputs)" in card
     assert "min-max over 4 samples of noise" in card
 

@@ -14,7 +14,12 @@ from blip_edge.data.dataset import Dataset
 from blip_edge.errors import ArtifactError
 from blip_edge.models import Model
 from blip_edge.models.folder import load_model, save_model
-from blip_edge.models.quantized import Quantization, quantizable_layers
+from blip_edge.models.quantized import (
+    Quantization,
+    is_table,
+    quantizable_layers,
+    quantizable_tables,
+)
 from blip_edge.quantize import QuantizeRecipe, quantize
 from blip_edge.quantize.uses import judged_by
 from blip_edge.runtime.engine import Task
@@ -35,7 +40,8 @@ def test_every_layer_that_the_task_runs_gets_a_range_and_the_metric_is_the_tasks
     recipe = QuantizeRecipe(samples=4, batch=2, eval_items=4, observer="min-max", tolerance=1.0)
     output = quantize(folder, asked, tmp_path / "out", recipe)
     found = Quantization.load(output)
-    assert found.int8_layers == list(quantizable_layers(load_model(folder).blip))
+    blip = load_model(folder).blip
+    assert found.int8_layers == [*quantizable_tables(blip), *quantizable_layers(blip)]
     assert found.metric is not None and found.metric["name"] == KINDS[task][1]
     assert found.metric["split"] == ("dev" if task == "nlvr2" else "val")
     assert read_json(output / "metrics.json")["task"] == task
@@ -48,7 +54,9 @@ def test_what_is_read_in_use_lies_in_the_ranges(
     dataset = Dataset.open(asked)
     recipe = QuantizeRecipe(samples=1, observer="min-max", sensitivity="none", eval_items=0)
     output = quantize(saved(model, tmp_path / "model"), asked, tmp_path / "out", recipe, seed=2)
-    decisions = Quantization.load(output).layers
+    layers = Quantization.load(output).layers
+    decisions = {path: decision for path, decision in layers.items() if not is_table(path)}
+    assert len(layers) == len(decisions) + 1
     seen: dict[str, tuple[float, float]] = {}
 
     def note(path: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
