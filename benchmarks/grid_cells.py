@@ -5,7 +5,7 @@ A row is one way to a smaller model; a cell is a row for one task and seed.
 
 from dataclasses import dataclass, field
 
-__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "make_command", "steps"]
+__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "steps"]
 
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)
@@ -164,6 +164,12 @@ def cells() -> list[Cell]:
     return sorted(found, key=lambda cell: (cell.seed, not cell.row.seeded, TASKS.index(cell.task)))
 
 
+def made_as(cell: Cell) -> Cell:
+    """The first of all cells that is made by the same words, which is often the cell itself."""
+    words = _words(cell)
+    return next(one for one in cells() if one.task == cell.task and _words(one) == words)
+
+
 def steps(row: Row, task: str) -> int:
     """How many a row's model is trained for; 0 of the teacher, which is there."""
     if row.verb is None:
@@ -180,6 +186,11 @@ def _asking(row: Row, task: str) -> dict[str, float]:
 
 def make_command(cell: Cell) -> list[str] | None:
     """The words after `blip-edge` that make a cell's model in a run folder; None of the teacher."""
+    words = _words(cell)
+    return None if words is None else [*words, "-o", f"students/{cell.name}"]
+
+
+def _words(cell: Cell) -> list[str] | None:
     row = cell.row
     if row.verb is None:
         return None
@@ -189,5 +200,5 @@ def make_command(cell: Cell) -> list[str] | None:
     store = ("--store", f"stores/{cell.task}-{cell.seed}") if cell.task in row.stored else ()
     return [
         *(row.verb, cell.task, "--data", "data", "--recipe", recipe, *row.flags, *settings, *store),
-        *("--seed", str(cell.seed), "-o", f"students/{cell.name}"),
+        *("--seed", str(cell.seed)),
     ]

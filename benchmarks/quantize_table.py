@@ -88,7 +88,8 @@ def _goals(kept: dict[str, Any], targets: Sequence[str]) -> list[str]:
             met = "" if share <= MOST_LOST else " (missed)"
             lost.append(f"{model} on {ENGINES[target]} {share:.1%}{met}")
             size = after["bytes"] / before["bytes"]
-            sizes.append(f"{size:.2f}{'' if size <= LARGEST else ' (missed)'}")
+            met = "" if size <= LARGEST else " (missed)"
+            sizes.append(f"{model} on {ENGINES[target]} {size:.2f}{met}")
     return [
         f"- lost by {SHIPPED}, goal at most {MOST_LOST:.1%}: {', '.join(lost) or NOT_RUN}",
         f"- graph files over float32, goal at most {LARGEST:.2f}: {', '.join(sizes) or NOT_RUN}",

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from grid_cells import ROWS, TASKS, Cell, cells, make_command
+from grid_cells import ROWS, TASKS, Cell, cells, made_as, make_command
 from runs import ROOT, blip_edge, read
 from standard_bench import LINES
 from student_tables import PAGE, PLOT, draw, with_table
@@ -29,7 +29,7 @@ def run(folder: Path, minutes: float, tasks: list[str]) -> None:
     (folder / "students").mkdir(exist_ok=True)
     end = time.monotonic() + 60 * minutes
     for cell in cells():
-        if cell.task not in tasks or not (folder / cell.task).exists():
+        if cell.task not in tasks or not (folder / cell.task).exists() or made_as(cell) != cell:
             continue
         if time.monotonic() > end:
             break
@@ -91,11 +91,11 @@ def _latencies(told: Any) -> dict[str, float]:
 
 
 def _model(cell: Cell) -> str:
-    return cell.task if cell.row.verb is None else f"students/{cell.name}"
+    return cell.task if cell.row.verb is None else f"students/{made_as(cell).name}"
 
 
 def _found(folder: Path, cell: Cell) -> Path:
-    return folder / "students" / f"{cell.name}.json"
+    return folder / "students" / f"{made_as(cell).name}.json"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from blip_edge.exporters.candidates import DECIDED
 from blip_edge.exporters.graphs import Graph, graphs_of
+from blip_edge.exporters.half import beside_integers
 from blip_edge.exporters.onnx import write_onnx
 from blip_edge.exporters.openvino import write_openvino
 from blip_edge.exporters.recipe import ExportRecipe, Precision
@@ -56,6 +57,10 @@ class OnnxTarget(_Dynamic):
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     forms: ClassVar[tuple[Form, ...]] = ("static", "dynamic", "weight-only")
     packages: ClassVar[Mapping[str, str]] = {**_ONNX, "onnxruntime": "onnx"}
+
+    def reference(self, loaded: Model) -> Model:
+        beside_integers(loaded.blip)
+        return loaded
 
     def write(self, graph: Graph, path: Path, precision: Precision, recipe: ExportRecipe) -> None:
         write_onnx(graph, path, opset=recipe.opset, half=precision != "fp32")

@@ -13,9 +13,10 @@ from torch import nn
 
 from blip_edge.errors import import_extra
 from blip_edge.exporters.graphs import Graph
+from blip_edge.exporters.half import fits_in_half
 from blip_edge.exporters.onnx_functions import translations
 from blip_edge.exporters.onnx_layers import head_and_words, layer_operators, word_operators
-from blip_edge.models.quantized import QuantizedWords, fits_in_half
+from blip_edge.models.quantized import QuantizedWords
 from blip_edge.quiet import quiet
 
 __all__ = ["onnx_model", "save_onnx", "write_onnx"]

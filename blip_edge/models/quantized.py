@@ -11,9 +11,7 @@ stored as integers, being up to half of a tower that reads. Patch embedding, Lay
 products of attention and the projections lose the most and cost the least.
 """
 
-import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -45,7 +43,6 @@ __all__ = [
     "QuantizedWords",
     "WeightOnlyLinear",
     "apply_quantization",
-    "fits_in_half",
     "is_table",
     "quantizable_layers",
     "quantizable_tables",
@@ -62,9 +59,6 @@ _WORDS = f"text_decoder.bert.{_TABLE}"
 # Keys and values of what is read: made once for all steps, by the graph that runs before.
 _READ_ONCE = re.compile(r"\.crossattention\.self\d?\.(key|value)$")
 _IN_A_BLOCK = re.compile(r"(^|\.)encoder\.layers?\.\d+\.")  # the image tower's, the text tower's
-
-
-_LARGE = 1024  # numbers of a matrix that is worth storing in half precision
 
 
 def runs_at_every_step(path: str) -> bool:
@@ -115,8 +109,6 @@ def apply_quantization(
 ) -> Blip:
     """Replace, in place, the layers whose weights become integers; returns `blip`.
 
-    Large matrices that stay in float are rounded to half precision, in which files hold them.
-
     Raises:
         ArtifactError: a decision names a layer that this network has not, or groups that do not
             divide a layer's inputs; `source` is named.
@@ -138,15 +130,7 @@ def apply_quantization(
             words = QuantizedWords(twin.weight, twin.weight_scale)
             blip.set_submodule(_WORDS, words, strict=True)
             blip.decoder.cls.predictions.register_parameter("bias", None)  # the twin has it
-    for parameter in blip.parameters():
-        if fits_in_half(parameter.shape):
-            parameter.data = parameter.data.half().to(parameter.dtype)
     return blip
-
-
-def fits_in_half(shape: Sequence[int]) -> bool:
-    """Whether files hold float weights of that shape in half precision: not biases and norms."""
-    return math.prod(shape) >= _LARGE and sum(size > 1 for size in shape) > 1
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -1,8 +1,7 @@
 """Layers that round as their 8-bit twins do, and pass gradients straight through.
 
-In the forward pass weights and inputs are exactly what the twin would compute with, but for what
-stays in float, which files hold in half precision. In the backward pass rounding counts as the
-identity, and as nothing where an input is cut off at its range's end.
+In the forward pass weights and inputs are exactly what the twin would compute with. In the backward
+pass rounding counts as the identity, and as nothing where an input is cut off at its range's end.
 Source: Bengio et al. (arXiv 1308.3432) for the estimator, Jacob et al. (arXiv 1712.05877) for its
 use in training.
 """

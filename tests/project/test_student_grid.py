@@ -47,3 +47,13 @@ def test_every_cell_is_a_command_that_the_program_takes() -> None:
         if "--student" in words:
             find("distill/students", words[words.index("--student") + 1])
     assert len({cell.name for cell in cells.cells()}) == len(cells.cells())
+
+
+def test_what_two_rows_make_by_the_same_words_is_made_once() -> None:
+    cells = program_of("grid_cells")
+    twins = {one.name: cells.made_as(one).name for one in cells.cells()}
+    assert twins["vqa-25-views-0"] == twins["vqa-25-0"] == "vqa-25-0"
+    assert twins["caption-25-views-0"] == "caption-25-views-0"  # the other row has a store
+    for one in cells.cells():
+        made, asked = (cells.make_command(each) for each in (cells.made_as(one), one))
+        assert made == asked or made[:-1] == asked[:-1]

@@ -59,7 +59,6 @@ def in_8_bits(model: Model, layers: dict[str, LayerDecision]) -> Model:
 def test_what_is_trained_computes_as_its_8_bit_twin_does(
     captioner: Model, seen: list[Seen], how: dict[str, Any]
 ) -> None:
-    captioner = in_8_bits(captioner, {})  # matrices that stay in float are in half precision
     layers = ranged(captioner, seen, replace(RECIPE, **how))
     layers[FC1] = layers[FC1].as_float("to have one")
     fake = captioner.with_blip(fake_quantized(captioner.blip, layers).eval())

@@ -1,0 +1,38 @@
+"""What ONNX files hold in half precision beside integers, and what they are compared with."""
+
+import pytest
+import torch
+
+from blip_edge.exporters.half import beside_integers, fits_in_half
+from blip_edge.models.quantized import (
+    LayerDecision,
+    Quantization,
+    apply_quantization,
+    quantizable_tables,
+)
+from tests import tiny
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_large_matrices_are_rounded_beside_integers_only(quantized: bool) -> None:
+    blip = tiny.lively(tiny.config("BlipForImageTextRetrieval", vocab=80))
+    if quantized:
+        layers = dict.fromkeys(
+            quantizable_tables(blip), LayerDecision(decision="int8", weight_bits=8)
+        )
+        apply_quantization(blip, Quantization(mode="weight-only", layers=layers))
+    before = {path: weight.clone() for path, weight in blip.named_parameters()}
+    rounded = set()
+    for path, weight in beside_integers(blip).named_parameters():
+        halves = quantized and fits_in_half(weight.shape)
+        want = before[path].half().float() if halves else before[path]
+        assert torch.equal(weight, want), path
+        if not torch.equal(weight, before[path]):
+            rounded.add(path)
+    assert ("vision_model.embeddings.patch_embedding.weight" in rounded) == quantized
+    assert not any(path.endswith("bias") for path in rounded)
+
+
+def test_vectors_and_small_matrices_are_not() -> None:
+    assert fits_in_half((8, 3, 16, 16)) and fits_in_half((1, 65, 128)) and fits_in_half((64, 16))
+    assert not fits_in_half((30524,)) and not fits_in_half((30524, 1)) and not fits_in_half((2, 16))
