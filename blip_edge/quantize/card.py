@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from blip_edge.models.quantized import LayerDecision, Quantization
+from blip_edge.models.quantized import Quantization, is_table
 
 __all__ = ["write_card"]
 
@@ -64,12 +64,14 @@ def _smoothing(alphas: Mapping[str, float | None]) -> list[str]:
 
 def _forms(quantization: Quantization) -> list[str]:
     """A line for each kind of layer, the most frequent first."""
-    int8 = [quantization.layers[path] for path in quantization.int8_layers]
-    kinds = Counter(_kind(layer, quantization) for layer in int8)
+    kinds = Counter(_kind(path, quantization) for path in quantization.int8_layers)
     return [f"- {count} with {kind}" for kind, count in kinds.most_common()]
 
 
-def _kind(layer: LayerDecision, quantization: Quantization) -> str:
+def _kind(path: str, quantization: Quantization) -> str:
+    layer = quantization.layers[path]
+    if is_table(path):
+        return f"{layer.weight_bits}-bit words, which are looked up"
     if layer.weight_bits == 4:
         return f"4-bit weights (symmetric, a scale for {layer.group_size} inputs), inputs in float"
     weights = "8-bit weights (symmetric, per output channel)"

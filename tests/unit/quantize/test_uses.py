@@ -42,6 +42,9 @@ def test_every_layer_that_the_task_runs_gets_a_range_and_the_metric_is_the_tasks
     found = Quantization.load(output)
     blip = load_model(folder).blip
     assert found.int8_layers == [*quantizable_tables(blip), *quantizable_layers(blip)]
+    card = (output / "README.md").read_text()
+    assert f"{len(found.layers)} of {len(found.layers)} layers have integers" in card
+    assert "- 1 with 8-bit words, which are looked up" in card
     assert found.metric is not None and found.metric["name"] == KINDS[task][1]
     assert found.metric["split"] == ("dev" if task == "nlvr2" else "val")
     assert read_json(output / "metrics.json")["task"] == task
