@@ -47,7 +47,7 @@ def head_and_words(head: QuantizedLayer) -> tuple[nn.Module, nn.Module]:
     """
     product = layer_operators(head)
     if isinstance(product, _Blocks):
-        return product, _BlockWords(product)
+        return product, _BlockWords(product.weight, product.weight_scale, bits=product.bits)
     if isinstance(product, _Static | _Dynamic):
         return product, _Columns(product)
     # A table that look-ups share is not joined to MatMulNBits: it is written as one.
@@ -57,15 +57,14 @@ def head_and_words(head: QuantizedLayer) -> tuple[nn.Module, nn.Module]:
     steps = (head.weight.short() + _UINT8_ZERO).to(torch.uint8).unflatten(1, (-1, block))
     scale = head.weight_scale[:, None].expand(-1, steps.shape[1]).contiguous()
     blocks = _Blocks(steps, scale, head.bias, bits=8)
-    return blocks, _BlockWords(blocks)
+    return blocks, _BlockWords(blocks.weight, blocks.weight_scale, bits=8)
 
 
 def word_operators(words: QuantizedWords) -> nn.Module:
     """(R, T) ids to (R, T, I) as `words` looks them up, in a table that no head reads."""
     if words.weight.dtype == torch.int8:
         return _Rows(words.weight, words.weight_scale)
-    nothing = words.weight_scale.new_zeros(len(words.weight))
-    return _BlockWords(_Blocks(words.weight, words.weight_scale, nothing, bits=4))
+    return _BlockWords(words.weight, words.weight_scale, bits=4)
 
 
 class _ByChannel(nn.Module):
@@ -170,16 +169,17 @@ class _Blocks(nn.Module):
 
 
 class _BlockWords(nn.Module):
-    """(R, T) ids to (R, T, I), of the blocks that the head's product reads."""
+    """(R, T) ids to (R, T, I), of the blocks that a head's product reads, or of its own."""
 
     weight: Tensor
     weight_scale: Tensor
 
-    def __init__(self, head: _Blocks) -> None:
+    def __init__(self, weight: Tensor, weight_scale: Tensor, *, bits: int) -> None:
         super().__init__()
-        self.bits, self.block, self.width = head.bits, head.block, head.width
-        self.register_buffer("weight", head.weight)
-        self.register_buffer("weight_scale", head.weight_scale)
+        self.bits, self.block = bits, weight.shape[-1] * 8 // bits
+        self.width = weight.shape[1] * self.block
+        self.register_buffer("weight", weight)
+        self.register_buffer("weight_scale", weight_scale)
 
     def forward(self, ids: Tensor) -> Tensor:
         found: Tensor = _operator(

@@ -29,6 +29,7 @@ PROGRAMS = [
     "capfilt_throughput",
     "capfilt_workers",
     "device_records",
+    "full_size_files",
     "full_size_table",
     "huge_pages",
     "openclipart_texts",
