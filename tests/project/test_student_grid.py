@@ -57,3 +57,17 @@ def test_what_two_rows_make_by_the_same_words_is_made_once() -> None:
     for one in cells.cells():
         made, asked = (cells.make_command(each) for each in (cells.made_as(one), one))
         assert made == asked or made[:-1] == asked[:-1]
+
+
+def test_a_ranking_that_is_better_and_slower_has_missed() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    cell = {"interval": [0.5, 0.9], "items": 500, "parameters": 1000, "minutes": 1.0}
+    cells = {
+        "caption-latency-0": {**cell, "metric": 0.8},
+        "caption-latency-even-0": {**cell, "metric": 0.7},
+    }
+    for slower, missed in ((7.0, False), (7.1, False), (7.5, True)):
+        times = {"latency": slower, "latency-even": 7.0}
+        record = {"metrics": program.METRICS, "cells": cells, "latency_ms": times}
+        line = next(line for line in tables.goals(record) if "no slower" in line)
+        assert ("(missed)" in line) == missed, line
