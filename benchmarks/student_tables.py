@@ -173,6 +173,7 @@ def draw(kept: dict[str, Any], rows: Sequence[Row], output: Path) -> None:
     plain: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "students", "font.size": 10}
     with matplotlib.rc_context(plain):
         figure, axes = pyplot.subplots(figsize=(7.5, 5), layout="constrained")
+        named: list[tuple[float, float]] = []
         for row in rows:
             found, ms = _first(row, "caption", kept), kept["latency_ms"].get(row.name)
             if found is None or ms is None:
@@ -183,7 +184,10 @@ def draw(kept: dict[str, Any], rows: Sequence[Row], output: Path) -> None:
             axes.errorbar(
                 ms, value, [[value - low], [high - value]], fmt="o", color=colour, elinewidth=0.8
             )
-            axes.annotate(row.name, (ms, value), xytext=(5, 4), textcoords="offset points", size=8)
+            beside = sum(abs(ms - x) < 0.1 and abs(value - y) < 0.5 for x, y in named)
+            place = {"xytext": (5, 4 - 10 * beside), "textcoords": "offset points"}
+            axes.annotate(row.name, (ms, value), size=8, **place)
+            named.append((ms, value))
         axes.set_xlabel("milliseconds a caption, ONNX Runtime float32, one thread (median)")
         axes.set_ylabel("captions wholly true, % (95 %)")
         axes.grid(color="#dddddd", linewidth=0.6)
