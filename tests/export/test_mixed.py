@@ -124,7 +124,11 @@ def test_other_tasks_answer_as_torch_does(architecture: Architecture, tmp_path: 
 
 
 def test_in_8_bits_both_engines_run_integers(quantized: Path, exported: Exported) -> None:
-    bundle = exported(quantized, "onnx", **MIXED)
+    # Of random weights one step that OpenVINO rounds otherwise carries on through a whole caption;
+    # dictated words do not, and are held to the export's own measure below.
+    bundle = exported(quantized, "onnx", **MIXED, int8_psnr=20.0)
+    tower = json.loads((bundle / "manifest.json").read_text())["parity"]["vision"]
+    assert min(found["psnr_db"] for found in tower.values()) > 33
     assert all(row["ops"]["int8"] == row["int8_layers"] > 0 for row in graphs_of(bundle).values())
     expected = dictated(edge_model(reference_model(quantized, "onnx", "int8")))
     assert compare(expected, dictated(load(bundle))).psnr_db > ExportRecipe().int8_psnr
