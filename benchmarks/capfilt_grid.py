@@ -9,7 +9,6 @@ what is measured is what a model says and finds on pictures that people wrote ab
 equally long but for those that say how long. The record is train/capfilt.json.
 """
 
-import argparse
 import json
 import shutil
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from capfilt_table import PAGE, with_table
-from runs import ROOT, blip_edge, read
+from runs import ROOT, RunOrTable, blip_edge, read
 
 RECORD = ROOT / "train" / "capfilt.json"
 SEEDS = (0, 1, 2)
@@ -236,14 +235,10 @@ def record(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run and record, and write the table; or the latter alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder")
+    parser = RunOrTable(__doc__, "the run folder")
     parser.add_argument("--minutes", type=float, default=600, help="no new row after so many")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="only the first so many")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         run(given.output, given.minutes, given.seeds)
         kept = json.dumps(record(given.output), indent=1)

@@ -8,7 +8,6 @@ picture; both have the weights of the standard bench's captioner and matcher, an
 take turns on the same pictures. The record is benchmarks/results/capfilt-throughput.json.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from runs import ROOT, between, blip_edge
+from runs import ROOT, RunOrTable, between, blip_edge
 
 RECORD = ROOT / "benchmarks" / "results" / "capfilt-throughput.json"
 PAGE = ROOT / "train" / "README.md"
@@ -137,14 +136,10 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, record and write; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--table", action="store_true", help="only write what the record says")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         sys.path.insert(0, str(ROOT))
         make(given.output, given.pictures)

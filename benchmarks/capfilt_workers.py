@@ -9,7 +9,6 @@ that of the pictures by which a longer run differs from a short one. Linux only.
 benchmarks/results/capfilt-workers.json.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -23,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from capfilt_throughput import make
-from runs import ROOT, between, blip_edge, read
+from runs import ROOT, RunOrTable, between, blip_edge, read
 
 RECORD = ROOT / "benchmarks" / "results" / "capfilt-workers.json"
 PAGE = ROOT / "train" / "README.md"
@@ -106,13 +105,9 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, record and write; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--table", action="store_true", help="only write what the record says")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         kept = json.dumps(measure(given.output, given.rounds), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")

@@ -8,12 +8,11 @@ random weights stands for full size. Devices are timed one after the other, bund
 The record is benchmarks/results/devices.json; raw times stay in the run folder.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from runs import ROOT, between, blip_edge
+from runs import ROOT, RunOrTable, between, blip_edge
 
 RECORD = ROOT / "benchmarks" / "results" / "devices.json"
 PAGE = ROOT / "benchmarks" / "README.md"
@@ -128,15 +127,11 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, record and write; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of student_grid.py")
+    parser = RunOrTable(__doc__, "the run folder of student_grid.py")
     parser.add_argument("--full", type=Path, help="a quantized model of full size")
     parser.add_argument("--ssh", metavar="[USER@]HOST[:PORT]")
     parser.add_argument("--browser", metavar="PROGRAM")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         devices = ["local"]
         devices += [f"ssh:{given.ssh}"] if given.ssh else []

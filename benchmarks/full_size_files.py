@@ -7,14 +7,13 @@ Weights are random, which weigh what trained ones do. The work folder may be tha
 cpu_inference.py: bundles that are there are kept.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, get_args
 
 from cpu_bundles import BUNDLES, prepare
 from cpu_tasks import BASE, ModelName
-from runs import ROOT, between, read
+from runs import ROOT, RunOrTable, between, read
 
 RECORD = ROOT / "benchmarks" / "results" / "full-size-files.json"
 PAGE = ROOT / "quantize" / "README.md"
@@ -72,12 +71,7 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Make, record and write the table; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="work folder")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = RunOrTable(__doc__, "work folder").ask()
     if given.output is not None:
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")

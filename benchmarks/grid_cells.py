@@ -75,11 +75,9 @@ def _size(share: int) -> tuple[str, str]:
 
 # On the val split models that read did better with fewer steps and hidden states, but for small
 # ones and pruned matchers. Judges of two pictures learn nothing without.
-_WRITES, _MATCHES, _ANSWERS = (
-    ("caption",),
-    ("caption", "retrieval"),
-    ("caption", "retrieval", "vqa"),
-)
+_WRITES = ("caption",)
+_MATCHES = (*_WRITES, "retrieval")
+_ANSWERS = (*_MATCHES, "vqa")
 _HALF, _QUARTER = ("--keep", "0.5"), ("--keep", "0.25")
 _FASTER = (*_HALF, "--per", "latency")
 

@@ -9,13 +9,12 @@ matching head, and by the cosine of its embeddings. The texts are then filtered 
 at. The record is train/openclipart.json.
 """
 
-import argparse
 import json
 import random
 from pathlib import Path
 from typing import Any
 
-from runs import ROOT, between, blip_edge, read
+from runs import ROOT, RunOrTable, between, blip_edge, read
 
 RECORD = ROOT / "train" / "openclipart.json"
 PAGE = ROOT / "train" / "README.md"
@@ -143,12 +142,7 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run, record and write; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of picturebook_curves.py")
-    parser.add_argument("--table", action="store_true", help="only write what the record says")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = RunOrTable(__doc__, "the run folder of picturebook_curves.py").ask()
     if given.output is not None:
         run(given.output)
         kept = json.dumps(record(given.output), indent=1, ensure_ascii=False)

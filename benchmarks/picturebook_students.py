@@ -7,12 +7,11 @@ The run folder is that of picturebook_curves.py: its data, and the models that s
 which are the teachers. The record is distill/picturebook.json.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from runs import ROOT, between, blip_edge, read
+from runs import ROOT, RunOrTable, between, blip_edge, read
 
 RECORD = ROOT / "distill" / "picturebook.json"
 PAGE = ROOT / "distill" / "README.md"
@@ -100,12 +99,7 @@ def with_table(page: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run, record and write the table; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of picturebook_curves.py")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = RunOrTable(__doc__, "the run folder of picturebook_curves.py").ask()
     if given.output is not None:
         run(given.output)
         kept = json.dumps(record(given.output), indent=1)

@@ -10,7 +10,6 @@ split, the latency of one interleaved run. What was not run is told as such. The
 quantize/standard.json.
 """
 
-import argparse
 import json
 import subprocess
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from quantize_table import PAGE, SHIPPED, with_table
-from runs import ROOT, blip_edge, read
+from runs import ROOT, RunOrTable, blip_edge, read
 
 RECORD = ROOT / "quantize" / "standard.json"
 TARGETS = ("onnx", "openvino", "coreml")
@@ -224,15 +223,11 @@ def _refused(folder: Path, cell: Cell) -> Path:
 
 def main() -> None:
     """Run, record and write the table; or the last alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--book", type=Path, help="the run folder of picturebook_students.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
     parser.add_argument("--latency", action="store_true", help="also time the captioners")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         run(given.output, given.book, given.minutes)
         if given.latency:

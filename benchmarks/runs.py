@@ -1,14 +1,34 @@
-"""What the programs that fill a run folder and a page have in common: a verb, a file, two marks."""
+"""What the programs that fill a run folder and a page have in common: a command line, a verb, a
+file, two marks.
+"""
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "between", "blip_edge", "read"]
+__all__ = ["ROOT", "RunOrTable", "between", "blip_edge", "read"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class RunOrTable(argparse.ArgumentParser):
+    """The command line of a program that measures in a folder, or only writes its page again."""
+
+    def __init__(self, doc: str | None, folder: str) -> None:
+        """`doc` is the program's, `folder` says what -o is."""
+        super().__init__(description=(doc or "").partition("\n")[0])
+        self.add_argument("-o", "--output", type=Path, help=folder)
+        self.add_argument("--table", action="store_true", help="only write what the record says")
+
+    def ask(self) -> argparse.Namespace:
+        """What was given: `output` or `table`, and whatever else was added."""
+        given = self.parse_args()
+        if given.table == (given.output is not None):
+            self.error("give either -o or --table")
+        return given
 
 
 def blip_edge(folder: Path, words: list[str]) -> str:

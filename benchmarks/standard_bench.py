@@ -7,12 +7,11 @@ The run folder holds data, models and what `eval` said of them; the record is tr
 A test holds README.md to it.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs import ROOT, between, blip_edge, read
+from runs import ROOT, RunOrTable, between, blip_edge, read
 from standard_chance import chances
 
 RECORD = ROOT / "train" / "standard.json"
@@ -178,12 +177,7 @@ def with_table(readme: str, kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run, record, and write the table; or the table alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder; finished parts stay")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = RunOrTable(__doc__, "the run folder; finished parts stay").ask()
     if given.output is not None:
         run(given.output)
         kept = json.dumps(record(given.output), indent=1, ensure_ascii=False)

@@ -7,14 +7,13 @@ The run folder is that of standard_bench.py: its data and its models, which are 
 takes minutes; those that were not run are told as such. The record is distill/standard.json.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 from grid_cells import ROWS, TASKS, Cell, cells, made_as, make_command
-from runs import ROOT, blip_edge, read
+from runs import ROOT, RunOrTable, blip_edge, read
 from standard_bench import LINES
 from student_tables import PAGE, PLOT, draw, with_table
 
@@ -100,15 +99,11 @@ def _found(folder: Path, cell: Cell) -> Path:
 
 def main() -> None:
     """Run, record, draw and write the table; or the last two alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="the run folder of standard_bench.py")
+    parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
     parser.add_argument("--tasks", default=",".join(TASKS), help="of these tasks only")
     parser.add_argument("--latency", action="store_true", help="also time the captioners")
-    parser.add_argument("--table", action="store_true", help="only draw and write the table")
-    given = parser.parse_args()
-    if given.table == (given.output is not None):
-        parser.error("give either -o or --table")
+    given = parser.ask()
     if given.output is not None:
         run(given.output, given.minutes, given.tasks.split(","))
         if given.latency:

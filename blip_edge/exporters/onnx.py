@@ -19,7 +19,7 @@ from blip_edge.exporters.onnx_layers import head_and_words, layer_operators, wor
 from blip_edge.models.quantized import QuantizedWords
 from blip_edge.quiet import quiet
 
-__all__ = ["onnx_model", "save_onnx", "write_onnx"]
+__all__ = ["halve", "onnx_model", "save_onnx", "write_onnx"]
 
 # A protobuf ends at 2 GB; weights beyond that are in a second file.
 _MOST_BYTES = 1_500_000_000
@@ -40,7 +40,7 @@ def write_onnx(graph: Graph, path: Path, *, opset: int = 18, half: bool = False)
     onnx = import_extra("onnx", "onnx")
     model = onnx_model(graph, opset=opset)
     if half:
-        _halve(onnx, model.graph)
+        halve(onnx, model.graph)
     save_onnx(model, path)
 
 
@@ -93,7 +93,7 @@ def onnx_model(graph: Graph, *, opset: int = 18) -> Any:
     return model
 
 
-def _halve(onnx: Any, graph: Any) -> None:
+def halve(onnx: Any, graph: Any) -> None:
     """Store large float32 matrices in float16, each behind a Cast that has its name.
 
     Scales stay, as what integers stand for is to be what `quantize` measured.

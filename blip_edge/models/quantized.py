@@ -7,7 +7,7 @@ will have.
 
 The linear layers inside the towers' blocks take part, and the language-model head, which is most of
 what a decoding step reads; the word table that it shares is rounded with it. Other word tables are
-stored as integers, being up to half of a tower that reads. Patch embedding, LayerNorm, softmax, the
+stored as integers, being much of a small tower that reads. Patch embedding, LayerNorm, softmax, the
 products of attention and the projections lose the most and cost the least.
 """
 

@@ -20,6 +20,8 @@ from blip_edge.models.quantized import (
     LayerDecision,
     Quantization,
     apply_quantization,
+    quantizable_layers,
+    quantizable_tables,
     quantize_weight,
 )
 from blip_edge.quantize import QuantizeRecipe, quantize
@@ -129,6 +131,20 @@ def test_every_task_is_trained(captioner: Model, asked: Path, task: Task, tmp_pa
     pairs = zip(load_model(output).blip.parameters(), model.blip.parameters(), strict=True)
     assert any(not torch.equal(mine, theirs) for mine, theirs in pairs)
     load_model(output, quantized=True)
+
+
+def test_a_table_of_its_own_is_trained_as_it_is_looked_up(captioner: Model) -> None:
+    blip = trained(captioner, "retrieval").blip
+    (path,) = quantizable_tables(blip)
+    layers = dict.fromkeys(quantizable_layers(blip), LayerDecision(decision="float"))
+    layers[path] = LayerDecision(decision="int8", weight_bits=8)
+    fake = fake_quantized(blip, layers).get_submodule(path)
+    twin = apply_quantization(deepcopy(blip), Quantization(mode="qat", layers=layers))
+    ids = torch.tensor([[3, 1, 3]])
+    assert torch.equal(fake(ids), twin.get_submodule(path)(ids))
+    fake(ids).sum().backward()
+    gradient = fake.get_parameter("weight").grad
+    assert gradient is not None and gradient[:4, 0].tolist() == [0, 1, 0, 2]
 
 
 def test_the_verb_measures_against_the_model_as_it_was(
