@@ -4,11 +4,13 @@ A meter is a function of sizes alone, so that what a unit costs is a difference 
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from math import prod
 
+from blip_edge.distill.engine_layers import Attention, FeedForward, Layer, Linear, Look
 from blip_edge.distill.recipe import Per
-from blip_edge.distill.stopwatch import product_seconds
-from blip_edge.models.config import BlipConfig
+from blip_edge.distill.stopwatch import seconds_of
+from blip_edge.models.config import BlipConfig, TextConfig, VisionConfig
 from blip_edge.models.cost import Lengths, stage_costs
 from blip_edge.models.weighing import parameters
 
@@ -21,17 +23,20 @@ _LEAST = 5e-7
 """Seconds that a node of a graph takes however small it is."""
 
 
-def meter_of(per: Per) -> Meter:
+def meter_of(per: Per, beams: int = 1) -> Meter:
     """The meter that is called `per`.
 
     parameters: how many there are. macs: multiplications of one caption, answer, sentence or match.
-    latency: seconds of the same on this machine, as the sum of its layers' matrix products, each of
-    which is measured in ONNX Runtime.
+    latency: seconds of the same on this machine with so many `beams`, as the sum of its layers,
+    each of which is measured in ONNX Runtime; a layer that is gone saves what the engine takes for
+    its operators, too.
 
     Raises:
         MissingExtraError: latency needs onnx and onnxruntime.
     """
-    return {"parameters": _parameters, "macs": _macs, "latency": _latency}[per]
+    latency = partial(_latency, beams=beams)
+    meters: dict[Per, Meter] = {"parameters": _parameters, "macs": _macs, "latency": latency}
+    return meters[per]
 
 
 def _parameters(config: BlipConfig) -> float:
@@ -44,51 +49,63 @@ def _macs(config: BlipConfig) -> float:
     return float(sum(cost.macs * (steps if name == "step" else 1) for name, cost in costs.items()))
 
 
-def _latency(config: BlipConfig) -> float:
-    """Of the layers; the patch embedding and the word table are not cut but for the width."""
-    vision, text = config.vision_config, config.text_config
-    tokens = (vision.num_tokens, *vision.layer_tokens[:-1])
-    total = sum(
-        _vision_layer(vision.hidden_size, heads * vision.head_width, neurons, count)
-        for heads, neurons, count in zip(vision.heads, vision.ffn_widths, tokens, strict=True)
+def _latency(config: BlipConfig, beams: int) -> float:
+    vision, text, parts = config.vision_config, config.text_config, config.parts
+    words, seen = _LENGTHS.tokens, vision.num_output_tokens
+    pictures = 1 + parts.twin
+    patches = Linear(vision.num_tokens, 3 * vision.patch_size**2, vision.hidden_size)
+    total = pictures * (_run(patches) + _seeing(vision))
+    layers = list(zip(text.heads, text.cross_heads, strict=True))
+    total += pictures * sum(
+        2 * _run(Linear(seen, text.encoder_hidden_size, cross * text.head_width))
+        for _, cross in layers
     )
-    sizes = zip(text.heads, text.cross_heads, text.ffn_widths, strict=True)
-    for heads, cross, neurons in sizes:
-        total += _text_layer(config, heads * text.head_width, cross * text.head_width, neurons)
+    if parts.encoder:
+        total += _reading(text, (1, words), words, seen, pictures)
+    if parts.decoder:
+        if parts.encoder and not parts.compares:  # an answer looks at the question, not the picture
+            read = (Linear(words, text.hidden_size, cross * text.head_width) for _, cross in layers)
+            total += 2 * sum(_run(one) for one in read)
+            seen = words
+        logits = Linear(beams, text.hidden_size, text.hidden_size + text.vocab_size)
+        step = _reading(text, (beams, 1), words, seen, 1) + _run(logits)
+        total += (words - _LENGTHS.prompt) * step
     return total
 
 
-def _vision_layer(width: int, inner: int, neurons: int, tokens: int) -> float:
-    shapes = ((tokens, width, 3 * inner), (tokens, inner, width))
-    ffn = ((tokens, width, neurons), (tokens, neurons, width))
-    return sum(_product(*shape) for shape in (*shapes, *ffn)) + 2 * _product(tokens, inner, tokens)
+def _seeing(vision: VisionConfig) -> float:
+    """The image tower's layers; its tokens merge after attention, before the neurons."""
+    tokens = (vision.num_tokens, *vision.layer_tokens)
+    width = vision.hidden_size
+    return sum(
+        _run(Attention(1, before, width, heads, vision.head_width, before))
+        + _run(FeedForward(after, width, neurons))
+        for heads, neurons, before, after in zip(
+            vision.heads, vision.ffn_widths, tokens[:-1], tokens[1:], strict=True
+        )
+    )
 
 
-def _text_layer(config: BlipConfig, inner: int, cross: int, neurons: int) -> float:
-    text, seen = config.text_config, config.vision_config.num_output_tokens
-    width = text.hidden_size
-    rows = [1] * (_LENGTHS.tokens - _LENGTHS.prompt) if config.parts.decoder else []
-    rows += [_LENGTHS.tokens] if config.parts.encoder else []
-    once = 2 * _product(seen, text.encoder_hidden_size, cross)
-    each = {
-        count: _product(count, width, 3 * inner)
-        + _product(count, inner, width)
-        + _product(count, width, cross)
-        + _product(count, cross, width)
-        + 2 * _product(count, cross, seen)
-        + _product(count, width, neurons)
-        + _product(count, neurons, width)
-        for count in set(rows)
-    }
-    return once + sum(each[count] for count in rows)
+def _reading(
+    text: TextConfig, new: tuple[int, int], tokens: int, seen: int, pictures: int
+) -> float:
+    """The text tower's layers on (texts, tokens) of `tokens` each, with a look at `seen` others."""
+    width, each = text.hidden_size, text.head_width
+    sizes = zip(text.heads, text.cross_heads, text.ffn_widths, strict=True)
+    return sum(
+        _run(Attention(*new, width, heads, each, tokens))
+        + pictures * _run(Look(*new, width, cross, each, seen))
+        + _run(FeedForward(prod(new), width, neurons))
+        for heads, cross, neurons in sizes
+    )
 
 
 @cache
-def _product(rows: int, inputs: int, outputs: int) -> float:
-    # What a call of the engine itself takes is not the product's, and nothing cut saves it.
-    return max(_LEAST, product_seconds(rows, inputs, outputs) - _call())
+def _run(layer: Layer) -> float:
+    # What a call of the engine itself takes is not the part's, and nothing cut saves it.
+    return max(_LEAST, seconds_of(layer) - _call())
 
 
 @cache
 def _call() -> float:
-    return product_seconds(1, 1, 1)
+    return seconds_of(Linear(1, 1, 1))

@@ -124,7 +124,8 @@ class _Rounds:
 
     def run(self) -> tuple[Model, Keep, int]:
         """What is left, as which parts of the whole, and how many steps are left to train."""
-        recipe, meter = self._recipe, meter_of(self._recipe.per)
+        recipe, beams = self._recipe, self._whole.generation.num_beams
+        meter = meter_of(recipe.per, beams)
         merged = self._with_fewer_tokens()
         start = meter(merged.config)
         model, keep = merged, everything(merged.blip)

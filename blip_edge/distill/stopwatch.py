@@ -1,47 +1,34 @@
-"""How long a matrix product takes here, in the engine that runs bundles."""
+"""How long a part of a tower takes here, in the engine that runs bundles."""
 
 import time
 
-import numpy as np
-
+from blip_edge.distill.engine_layers import Layer, model_of
 from blip_edge.errors import import_extra
 
-__all__ = ["product_seconds"]
+__all__ = ["seconds_of"]
 
-_RUNS, _SECONDS = 30, 0.02
-"""A product is repeated so often, or so long if that comes first; the median counts."""
+_SECONDS, _LEAST_RUNS = 0.02, 3
+"""A part is run over and over for so long, and at least so often."""
 
 
-def product_seconds(rows: int, inputs: int, outputs: int) -> float:
-    """Median seconds of (rows, inputs) by a constant (inputs, outputs) in ONNX Runtime, one thread.
+def seconds_of(layer: Layer) -> float:
+    """Seconds of one run in ONNX Runtime, on one thread, the call itself among them.
+
+    The shortest of many runs: whatever else the machine does only makes them longer.
 
     Raises:
-        MissingExtraError: onnx is not installed.
+        MissingExtraError: onnx or onnxruntime is not installed.
     """
-    onnx = import_extra("onnx", "onnx")
-    import onnxruntime
-
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    weight = np.full((inputs, outputs), 0.01, dtype=np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "product",
-        [helper.make_tensor_value_info("x", kind, [rows, inputs])],
-        [helper.make_tensor_value_info("y", kind, [rows, outputs])],
-        [onnx.numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    options = onnxruntime.SessionOptions()
+    model, feeds = model_of(layer)
+    runtime = import_extra("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    given = {"x": np.ones((rows, inputs), dtype=np.float32)}
-    session.run(None, given)
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session.run(None, feeds)
     taken: list[float] = []
     begun = time.perf_counter()
-    while len(taken) < _RUNS and (len(taken) < 3 or time.perf_counter() - begun < _SECONDS):
+    while len(taken) < _LEAST_RUNS or time.perf_counter() - begun < _SECONDS:
         start = time.perf_counter()
-        session.run(None, given)
+        session.run(None, feeds)
         taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+    return min(taken)
