@@ -1,6 +1,7 @@
 """Beam search: `num_beams` running captions of each picture, and the best that they arrive at."""
 
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ __all__ = ["beam_search"]
 # B images · K beams · R rows = B x K · T prompt tokens · V vocabulary · C candidates = 2 x K
 _Bool = NDArray[np.bool_]
 _Index = NDArray[np.intp]
-_A = TypeVar("_A", bound=np.generic)
 
 
 def beam_search(session: Session, prompt: I32, generation: Generation) -> list[list[Hypothesis]]:
@@ -49,15 +49,35 @@ def beam_search(session: Session, prompt: I32, generation: Generation) -> list[l
     return [
         [
             read_hypothesis(
-                beams.complete[b, k],
-                beams.complete_log_probs[b, k],
+                beams.complete.tokens[b, k],
+                beams.complete.log_probs[b, k],
                 start,
-                int(beams.complete_lengths[b, k]),
+                int(beams.complete.lengths[b, k]),
             )
             for k in range(count)
         ]
         for b, count in enumerate(wanted)
     ]
+
+
+class _Candidates(NamedTuple):
+    """Ways to go on, N of each image, all of them (B, N)."""
+
+    scores: F32
+    parents: _Index
+    """The beams that they continue."""
+    words: I32
+    log_probs: F32
+    """Of the words, the model's own."""
+
+
+class _Complete(NamedTuple):
+    """Captions that came to their end, K of each image, best first; of rank -inf where none is."""
+
+    ranks: F32
+    lengths: _Index
+    tokens: I32
+    log_probs: F32
 
 
 class _Beams:
@@ -79,16 +99,19 @@ class _Beams:
         self.scores = np.full(shape, -np.inf, dtype=np.float32)
         self.scores[:, 0] = 0
         self.log_probs = np.zeros(self.tokens.shape, dtype=np.float32)  # the model's, unpenalised
-        self.complete = self.tokens.copy()
-        self.complete_log_probs = self.log_probs.copy()
-        self.complete_ranks = np.full(shape, -np.inf, dtype=np.float32)
-        self.complete_lengths = np.zeros(shape, dtype=np.intp)
+        self.complete = _Complete(
+            ranks=np.full(shape, -np.inf, dtype=np.float32),
+            lengths=np.zeros(shape, dtype=np.intp),
+            tokens=self.tokens.copy(),
+            log_probs=self.log_probs.copy(),
+        )
         self._open = np.ones(images, dtype=np.bool_)
+        self._images = np.arange(images)[:, None]
 
     @property
     def is_complete(self) -> _Bool:
         """(B, K): whether there is a caption in that place."""
-        return np.isfinite(self.complete_ranks)
+        return np.isfinite(self.complete.ranks)
 
     @property
     def done(self) -> bool:
@@ -110,45 +133,49 @@ class _Beams:
         total = ruled.reshape(images, beams, vocabulary) + self.scores[:, :, None]
         scores, flat = _largest(total.reshape(images, -1), 2 * beams)
         parents, words = flat // vocabulary, (flat % vocabulary).astype(np.int32)
-        images_of = np.arange(images)[:, None]
-        tokens = _take(self.tokens, parents)  # (B, C, max_length)
-        tokens[:, :, self._length] = words
-        own = _take(self.log_probs, parents)  # (B, C, max_length)
-        own[:, :, self._length] = log_probs.reshape(total.shape)[images_of, parents, words]
-        self._length += 1
+        own = log_probs.reshape(total.shape)[self._images, parents, words]
+        candidates = _Candidates(scores, parents, words, own)
         ends = words == self._generation.eos_token_id
-        ends |= self._length == self._generation.max_length
-        self._collect(tokens, own, scores, ends)
-        return self._advance(tokens, own, scores, ends, parents)
-
-    def _collect(self, tokens: I32, log_probs: F32, scores: F32, ends: _Bool) -> None:
-        """Keep the best K captions of those that were complete and those that just ended."""
-        beams = self.scores.shape[1]
-        ranks = scores / self._weight(self._length)
+        ends |= self._length + 1 == self._generation.max_length
         # Candidates beyond the first K are there to keep K beams running, never to end.
-        ends = ends & (np.arange(ends.shape[1]) < beams) & self._open[:, None]
-        ranks = np.where(ends, ranks, np.float32(-np.inf))
-        merged = np.concatenate([self.complete_ranks, ranks], axis=1)
-        order = np.argsort(-merged, axis=1, kind="stable")[:, :beams]
-        lengths = np.full(ends.shape, self._length, dtype=np.intp)
-        self.complete_ranks = _take(merged, order)
-        self.complete_lengths = _pick(self.complete_lengths, lengths, order)
-        self.complete = _pick(self.complete, tokens, order)
-        self.complete_log_probs = _pick(self.complete_log_probs, log_probs, order)
+        complete = ends & (np.arange(2 * beams) < beams) & self._open[:, None]
+        if complete.any():
+            self._collect(candidates, complete)
+        return self._advance(candidates, ends)
 
-    def _advance(
-        self, tokens: I32, log_probs: F32, scores: F32, ends: _Bool, parents: _Index
-    ) -> I32:
+    def _collect(self, candidates: _Candidates, complete: _Bool) -> None:
+        """Keep the best K captions of those that were complete and those that just ended."""
+        ranks = candidates.scores / self._weight(self._length + 1)
+        new = _Complete(
+            np.where(complete, ranks, np.float32(-np.inf)),
+            np.full(complete.shape, self._length + 1, dtype=np.intp),
+            *self._longer(candidates),
+        )
+        pairs: Iterable[tuple[Any, Any]] = zip(self.complete, new, strict=True)
+        both = [np.concatenate(pair, axis=1) for pair in pairs]
+        order = np.argsort(-both[0], axis=1, kind="stable")[:, : self.scores.shape[1]]
+        self.complete = _Complete._make(column[self._images, order] for column in both)
+
+    def _advance(self, candidates: _Candidates, ends: _Bool) -> I32:
         """Go on with the best K candidates that have not ended, and see which images are done."""
-        images, beams = self.scores.shape
-        going = np.where(ends, np.float32(-np.inf), scores)
+        beams = self.scores.shape[1]
+        going = np.where(ends, np.float32(-np.inf), candidates.scores)
         order = np.argsort(-going, axis=1, kind="stable")[:, :beams]
-        self.scores = _take(going, order)
-        self.tokens = _take(tokens, order)
-        self.log_probs = _take(log_probs, order)
+        there = candidates._replace(scores=going)
+        chosen = _Candidates._make(column[self._images, order] for column in there)
+        self.tokens, self.log_probs = self._longer(chosen)
+        self.scores = chosen.scores
+        self._length += 1
         self._close()
-        rows = _take(parents, order) + np.arange(images)[:, None] * beams
-        return rows.reshape(-1).astype(np.int32)
+        return (chosen.parents + self._images * beams).reshape(-1).astype(np.int32)
+
+    def _longer(self, candidates: _Candidates) -> tuple[I32, F32]:
+        """Tokens and log-probabilities (B, N, max_length) of N candidates."""
+        tokens = self.tokens[self._images, candidates.parents]
+        tokens[:, :, self._length] = candidates.words
+        log_probs = self.log_probs[self._images, candidates.parents]
+        log_probs[:, :, self._length] = candidates.log_probs
+        return tokens, log_probs
 
     def _close(self) -> None:
         """Close the images whose running beams can no longer get among the complete captions."""
@@ -156,7 +183,7 @@ class _Beams:
         reach = self._generation.max_length if never and penalty > 0 else self._length
         best = self.scores[:, 0] / self._weight(reach)
         full = self.is_complete.all(axis=1)
-        better = best > self.complete_ranks[:, -1]
+        better = best > self.complete.ranks[:, -1]
         self._open &= ~full | (better & (self._generation.early_stopping is not True))
 
     def _weight(self, length: int) -> float:
@@ -178,12 +205,3 @@ def _largest(values: F32, count: int) -> tuple[F32, _Index]:
         best[:, rank] = values[images, where[:, rank]]
         values[images, where[:, rank]] = -np.inf
     return best, where
-
-
-def _pick(old: NDArray[_A], new: NDArray[_A], order: _Index) -> NDArray[_A]:
-    return _take(np.concatenate([old, new], axis=1), order)
-
-
-def _take(places: NDArray[_A], order: _Index) -> NDArray[_A]:
-    """(B, N) or (B, N, max_length) to (B, M) or (B, M, max_length), by (B, M) places."""
-    return np.take_along_axis(places, order[..., None] if places.ndim == 3 else order, axis=1)
