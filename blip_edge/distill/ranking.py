@@ -1,6 +1,6 @@
 """What is cut first: all units of a model in one order, by what they matter for what they cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ __all__ = ["choose", "choose_evenly"]
 
 BLOCK = 8
 """Kernels work on blocks of channels; an odd width costs as much as the next multiple."""
+_CLEARLY = 1.01
+"""Scores are estimates: what is not larger by so much is not larger."""
 
 
 class _Block(NamedTuple):
@@ -59,6 +61,15 @@ class _Left:
         kept = sorted(self.units[label])
         return None if len(kept) == size else kept
 
+    def worth(self, importance: Importance) -> float:
+        """What all that is left matters; of a layer that is gone nothing is."""
+        total = 0.0
+        for label, units in self.units.items():
+            tower, _, rest = label.partition(".")
+            if not rest or int(rest.partition(".")[0]) in self.layers[tower]:
+                total += float(importance.scores[label][sorted(units)].sum())
+        return total
+
     def without(self, block: _Block) -> None:
         """Let a block go if something of its kind stays."""
         tower, _, rest = block.label.partition(".")
@@ -81,24 +92,64 @@ def choose(
     row. What a block costs is a meter's difference: between the model, and one with half of the
     blocks of that kind. Every layer that stays has a head of each attention and a block of neurons.
 
+    A layer is a large step: where one leads below `target`, what still fits comes back, and going
+    on with smaller steps instead is tried, too, which counts if it keeps clearly more that matters.
+
     Raises:
         UsageError: so little does not make a model.
     """
     blocks = sorted(_blocks(config, importance, meter, widths=widths))
-    low, high = 0, len(blocks)
-    while low < high:  # fewest blocks whose loss is enough
-        middle = (low + high) // 2
-        if _cost(config, importance, blocks[:middle], meter) <= target:
-            high = middle
-        else:
-            low = middle + 1
-    left = _after(config, importance, blocks[:low])
-    keep = left.keep(config)
-    if (least := meter(kept_config(config, keep))) > target:
+
+    def enough(gone: Sequence[_Block]) -> bool:
+        return _cost(config, importance, gone, meter) <= target
+
+    def shortest(blocks: list[_Block]) -> list[_Block]:
+        return blocks[: _fewest(len(blocks), lambda count: enough(blocks[:count]))]
+
+    first = shortest(blocks)
+    if not enough(first):
+        least = _cost(config, importance, first, meter)
         raise UsageError(
             f"what has to stay costs {least / target:.2f} times what is wanted; raise keep"
         )
-    return keep
+    left = _after(config, importance, _less(first, enough))
+    units = [block for block in blocks[len(first) :] if block.units]
+    without = shortest([*first[:-1], *units])
+    if enough(without):
+        finer = _after(config, importance, _less(without, enough))
+        if finer.worth(importance) > _CLEARLY * left.worth(importance):
+            left = finer
+    return left.keep(config)
+
+
+def _fewest(most: int, enough: Callable[[int], bool]) -> int:
+    """The least number up to `most` that is enough, or `most`."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _less(gone: Sequence[_Block], enough: Callable[[Sequence[_Block]], bool]) -> list[_Block]:
+    """Those of `gone`, which stand in order, that are enough: what matters most comes back first.
+
+    Where a block has no room, none of its kind has. Layers stay away, and what matters nothing.
+    """
+    rest = [block for block in gone if block.units and block.worth]
+    stay = [block for block in gone if not block.units or not block.worth]
+
+    def enough_with(count: int) -> bool:
+        return enough(sorted([*stay, *rest[:count]]))
+
+    while still := _fewest(len(rest), enough_with):
+        label = rest[still - 1].label
+        stay += [block for block in rest[:still] if block.label == label]
+        rest = [block for block in rest[:still] if block.label != label]
+    return sorted(stay)
 
 
 def choose_evenly(

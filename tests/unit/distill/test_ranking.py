@@ -145,6 +145,35 @@ def test_a_layer_that_does_nothing_is_gone() -> None:
     assert list(keep.text) == [0, 1, 2]
 
 
+def dear_layers(config: BlipConfig) -> float:
+    """A meter by which a layer costs as much as a thousand neurons."""
+    layers = config.vision_config.num_hidden_layers + config.text_config.num_hidden_layers
+    neurons = sum(config.vision_config.ffn_widths) + sum(config.text_config.ffn_widths)
+    return float(1000 * layers + neurons)
+
+
+def test_what_a_lost_layer_leaves_room_for_comes_back() -> None:
+    """Neurons that matter little are not enough, and go first; with a layer they need not."""
+    config, importance = sizes.config(), alike(sizes.config())
+    for label in counts(config):
+        if label.endswith("neurons"):
+            importance.scores[label] *= 1e-3
+    target = dear_layers(config) - 500
+    got = kept_config(config, choose(config, importance, dear_layers, target, widths=False))
+    assert got.vision_config.num_hidden_layers + got.text_config.num_hidden_layers == 5
+    assert set(got.vision_config.ffn_widths) == {48}
+    assert set(got.text_config.ffn_widths) == {40}
+
+
+def test_layers_stay_where_a_few_neurons_are_enough() -> None:
+    """For what a layer costs it matters less than they, but it is far more than has to go."""
+    config = sizes.config()
+    target = dear_layers(config) - 20
+    got = kept_config(config, choose(config, alike(config), dear_layers, target, widths=False))
+    assert got.vision_config.num_hidden_layers == got.text_config.num_hidden_layers == 3
+    assert target - BLOCK < dear_layers(got) <= target
+
+
 def test_floors_are_a_head_eight_neurons_and_a_layer() -> None:
     config, meter = sizes.config(), meter_of("parameters")
     least = sizes.config(
