@@ -24,6 +24,7 @@ from blip_edge.data.shapes import ShapesRecipe, judge, make, read_scenes
 from blip_edge.distill import DistillRecipe, PruneRecipe, distill, prune
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation import evaluate
+from blip_edge.evaluation.asked import asked_of
 from blip_edge.exporters import ExportRecipe, export, verify
 from blip_edge.models import count_parameters, load_model
 from blip_edge.progress import SILENT, Progress
@@ -213,13 +214,9 @@ def _evaluate(run: _Run, name: str) -> None:
 
 def _bench(run: _Run, bundles: dict[str, Path], recipes: dict[str, Any]) -> None:
     run.progress.say("bench")
-    data = Dataset.open(run.folder / "data")
-    images = [
-        data.image_path(row.image) for row in data.captions("test")[: recipes["bench"].images]
-    ]
-    records = bench(
-        list(bundles.values()), recipe=recipes["bench"], images=images, progress=run.progress
-    )
+    data, recipe = Dataset.open(run.folder / "data"), recipes["bench"]
+    asked = list(asked_of(data, "caption", recipe.images))
+    records = bench(list(bundles.values()), recipe=recipe, asked=asked, progress=run.progress)
     save(records, run.folder / "bench.json")
 
 

@@ -4,13 +4,13 @@ A device of any kind (this machine, another one, a browser) tells events: JSON o
 of time. Whatever was told is kept, so that one that goes away in mid-run leaves what it measured.
 
     {"device": {…}, "threads": 2}                  facts of the machine, first of all
-    {"bundle": 0, "load_ms": …, "first_ms": …}     a fresh process opened it and made a caption
-    {"bundle": 0, "samples": [{"total_ms": …}]}    a burst of warm captions, as in a record
+    {"bundle": 0, "load_ms": …, "first_ms": …}     a fresh process opened it and was asked once
+    {"bundle": 0, "samples": [{"total_ms": …}]}    a burst of warm answers, as in a record
     {"bundle": 0, "captions": ["a red square"]}    what it says of the pictures, in their order
     {"bundle": 0, "graphs": {…}}                   times of single graphs, as in a record
     {"bundle": 0, "calibration": {…}}              the engine's peaks, as in a record
     {"bundle": 0, "operators": [{…}]}              those that took the time, as in a record
-    {"bundle": 0, "joules": …}                    of all its warm captions, where the system tells
+    {"bundle": 0, "joules": …}                    of all its warm answers, where the system tells
     {"bundle": 0, "peak_memory_bytes": …}
     {"bundle": 0, "note": "…"}, {"note": "…"}      what a reader has to know, of one or of all
     {"others": 0.03, "gemm_slowdown": 1.01}        load and heat, when all is timed
@@ -33,8 +33,20 @@ from blip_edge.errors import (
     ToleranceError,
     UsageError,
 )
+from blip_edge.runtime.asked import Asked
+from blip_edge.runtime.engine import Task
 
-__all__ = ["Event", "Job", "Measured", "Sample", "Tell", "Timed", "failure"]
+__all__ = [
+    "Event",
+    "Job",
+    "Measured",
+    "Sample",
+    "Tell",
+    "Timed",
+    "as_json",
+    "failure",
+    "from_json",
+]
 
 Sample = dict[str, float]
 Event = Mapping[str, Any]
@@ -52,9 +64,10 @@ class Job:
     """Bundles to time side by side."""
 
     bundles: tuple[Path, ...]
-    images: tuple[Path, ...]
-    """Pictures that are captioned in turn, at least one."""
+    asked: tuple[Asked, ...]
+    """What they are asked in turn, at least one; its pictures are files."""
     recipe: BenchRecipe
+    task: Task = "caption"
     threads: int | None = None
     """Of the engine; None: the cores that it may use there."""
     profile: bool = False
@@ -64,7 +77,8 @@ class Job:
         """Plain values; paths as they are."""
         return {
             "bundles": [str(bundle) for bundle in self.bundles],
-            "images": [str(image) for image in self.images],
+            "task": self.task,
+            "asked": [as_json(one) for one in self.asked],
             "recipe": asdict(self.recipe),
             "threads": self.threads,
             "profile": self.profile,
@@ -75,11 +89,23 @@ class Job:
         """Read `to_json`'s words; relative paths start from `folder`."""
         return cls(
             bundles=tuple(folder / name for name in document["bundles"]),
-            images=tuple(folder / name for name in document["images"]),
+            asked=tuple(from_json(one, folder) for one in document["asked"]),
+            task=document["task"],
             recipe=BenchRecipe(**document["recipe"]),
             threads=document["threads"],
             profile=bool(document.get("profile")),
         )
+
+
+def as_json(asked: Asked) -> dict[str, list[str]]:
+    """Plain values; paths as they are."""
+    return {"images": [str(image) for image in asked.images], "texts": list(asked.texts)}
+
+
+def from_json(document: Mapping[str, Any], folder: Path = Path()) -> Asked:
+    """Read `as_json`'s words; relative paths start from `folder`."""
+    images = tuple(folder / name for name in document["images"])
+    return Asked(images, tuple(document["texts"]))
 
 
 @dataclass
@@ -122,8 +148,8 @@ class Measured:
         self.timed = self.timed or [Timed() for _ in range(self.bundles)]
 
     @property
-    def captions(self) -> int:
-        """Warm captions that were timed so far, of all bundles."""
+    def answers(self) -> int:
+        """Warm answers that were timed so far, of all bundles."""
         return sum(len(timed.samples) for timed in self.timed)
 
     def hear(self, event: Event) -> None:

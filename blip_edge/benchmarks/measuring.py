@@ -5,7 +5,7 @@ save(records, Path("latency.json"))
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from blip_edge.artifact import inside, read_json, write_json
@@ -13,12 +13,14 @@ from blip_edge.benchmarks.devices.device import Device, measure
 from blip_edge.benchmarks.devices.local import LocalDevice
 from blip_edge.benchmarks.job import Job
 from blip_edge.benchmarks.records import BenchRecipe, Record
-from blip_edge.benchmarks.rows import bundle_facts, make_record, note_latency
+from blip_edge.benchmarks.rows import BundleFacts, bundle_facts, make_record, note_latency
 from blip_edge.benchmarks.stats import interleaved_ratio
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.asked import Asked
+from blip_edge.runtime.engine import Task
 
-__all__ = ["bench", "save"]
+__all__ = ["bench", "common_task", "save"]
 
 
 def bench(
@@ -26,7 +28,8 @@ def bench(
     *,
     device: Device | None = None,
     recipe: BenchRecipe | None = None,
-    images: Sequence[Path] | None = None,
+    task: Task | None = None,
+    asked: Sequence[Asked] | None = None,
     threads: int | None = None,
     compare: bool = False,
     profile: bool = False,
@@ -38,7 +41,9 @@ def bench(
         bundles: folders that `export` wrote.
         device: what they are timed on; by default this machine.
         recipe: how long to measure; by default `BenchRecipe()`.
-        images: the pictures to caption; by default the first bundle's golden ones.
+        task: what they are asked to do; by default the first that all of them were trained for.
+        asked: what they are asked, its pictures as files; by default what the first bundle's golden
+            folder holds. A picture is compared with the first of its texts.
         threads: of the engine; by default the cores that it may use.
         compare: say of each bundle but the first how its median stands to the first one's.
         profile: tell which operators take the time, where the engine does.
@@ -48,16 +53,17 @@ def bench(
             device is not there.
         MissingExtraError: the engine of a bundle, or what the device takes, is not installed.
         UsageError: no bundles, the same one twice, one alone to compare, fewer than one thread, or
-            a bundle for another kind of device.
+            a bundle for another kind of device or another task.
     """
     folders = [Path(bundle) for bundle in bundles]
     _check(folders, threads, compare)
     how = recipe if recipe is not None else BenchRecipe()
     facts = [bundle_facts(folder) for folder in folders]
-    pictures = _pictures(folders[0], images, how.images)
+    task = common_task(facts, task)
     job = Job(
         bundles=tuple(folders),
-        images=tuple(pictures),
+        task=task,
+        asked=tuple(_asked(folders[0], task, asked)[: how.images]),
         recipe=how,
         threads=threads,
         profile=profile,
@@ -109,20 +115,42 @@ def _compare(records: Sequence[Record], burst: int) -> None:
             record["compared"] = {"with": reference["name"], **rounded}
 
 
-def _pictures(bundle: Path, images: Sequence[Path] | None, limit: int) -> list[Path]:
-    """The given pictures, or those that the bundle carries for its own verification."""
-    if images is not None:
-        found = [Path(image) for image in images]
-    else:
-        golden = bundle / "golden"
-        try:
-            rows = read_json(golden / "golden.json")
-            found = [inside(golden, row["images"][0]) for row in rows]
-        except (TypeError, KeyError, IndexError):
-            raise ArtifactError(f"{golden / 'golden.json'} does not list pictures") from None
-    for path in found:
-        if not path.is_file():
-            raise ArtifactError(f"{path}: there is no such picture")
+def common_task(facts: Sequence[BundleFacts], task: Task | None = None) -> Task:
+    """`task`, or the first one of the first bundle that all were trained for.
+
+    Raises:
+        UsageError: a bundle was not trained for it.
+    """
+    shared = [one for one in facts[0].tasks if all(one in fact.tasks for fact in facts)]
+    if task is None and not shared:
+        known = "; ".join(f"{fact.name}: {', '.join(fact.tasks)}" for fact in facts)
+        raise UsageError(f"the bundles have no task in common ({known}); time them apart")
+    chosen = task or shared[0]
+    for fact in facts:
+        if chosen not in fact.tasks:
+            raise UsageError(f"{fact.name} was trained for {', '.join(fact.tasks)}, not {chosen}")
+    return chosen
+
+
+def _asked(bundle: Path, task: Task, asked: Sequence[Asked] | None) -> list[Asked]:
+    """What is given, or what the bundle carries for its own verification."""
+    found = _golden(bundle, task) if asked is None else list(asked)
     if not found:
-        raise ArtifactError(f"{bundle} has no golden pictures; give pictures to caption")
-    return found[:limit]
+        raise ArtifactError(f"{bundle} has no golden pictures for {task}; give a data set")
+    for one in found:
+        for image in one.images:
+            if not Path(str(image)).is_file():
+                raise ArtifactError(f"{image}: there is no such picture")
+    return [replace(one, texts=one.texts[:1]) for one in found]
+
+
+def _golden(bundle: Path, task: Task) -> list[Asked]:
+    golden = bundle / "golden"
+    try:
+        return [
+            Asked(tuple(inside(golden, name) for name in row["images"]), tuple(row["texts"]))
+            for row in read_json(golden / "golden.json")
+            if row["task"] == task
+        ]
+    except (TypeError, KeyError, AttributeError):
+        raise ArtifactError(f"{golden / 'golden.json'} does not list pictures") from None

@@ -1,4 +1,4 @@
-"""Which operators take the time: the engine's own profile of whole captions.
+"""Which operators take the time: the engine's own profile of whole answers.
 
 Profiling costs time itself, so it has a process of its own after all timing. The model is the one
 that users run; only its graphs are opened once more, with the runtime's profiler on. Of each graph
@@ -15,13 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from blip_edge.benchmarks.stopwatch import Captioner
 from blip_edge.errors import import_extra
+from blip_edge.runtime.asked import Asked, ask
+from blip_edge.runtime.engine import Task
 from blip_edge.runtime.manifest import Graph, Manifest, read_manifest
 from blip_edge.runtime.onnx import OnnxEngine
 from blip_edge.runtime.openvino import OpenVinoEngine, compiled
 
-__all__ = ["TOP", "Call", "profile_captions", "summed"]
+__all__ = ["TOP", "Call", "profile", "summed"]
 
 TOP = 10
 """Operators of a graph that are told of."""
@@ -40,17 +41,18 @@ class Call:
     """CPU, GPU, NPU or whatever the engine calls it."""
 
 
-def profile_captions(
-    model: Captioner, bundle: Path, images: Sequence[str]
+def profile(
+    model: Any, bundle: Path, task: Task, asked: Sequence[Asked]
 ) -> list[dict[str, Any]] | None:
-    """Caption `images` under the engine's profiler; what `summed` makes of it, graph by graph.
+    """Ask under the engine's profiler; what `summed` makes of it, graph by graph.
 
     The model's graphs are others afterwards: it is not to be timed any more.
 
     Args:
         model: open, and not asked anything yet: engines keep what they ran with.
         bundle: that it was opened from.
-        images: picture files.
+        task: what it is asked to do.
+        asked: one thing after the other.
 
     Returns:
         None where the engine does not tell.
@@ -66,7 +68,9 @@ def profile_captions(
             )
             for name, graph in manifest.graphs.items()
         }
-        _caption(model, images)
+        # The first one twice: a graph that runs once an answer would else have no second run.
+        for one in (*asked[:1], *asked):
+            ask(model, task, one)
         return [row for name, calls in told.items() for row in summed(name, calls())]
 
 
@@ -176,9 +180,3 @@ _WATCHES: dict[str, Callable[[Any, Graph, Manifest, Path], _Calls]] = {
     "openvino": _openvino,
 }
 """How an open graph is watched, by what runs it."""
-
-
-def _caption(model: Captioner, images: Sequence[str]) -> None:
-    """The first picture twice: a graph that runs once a caption would else have no second run."""
-    for image in (*images[:1], *images):
-        model.caption(image)

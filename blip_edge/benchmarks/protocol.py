@@ -1,9 +1,10 @@
 """How a bundle is timed: the protocol, for the processor of the machine that it runs on.
 
-The unit is what a user waits for: one picture, from its file to its caption. Each bundle lives in
-a process of its own with its threads fixed; opening it, its first caption and the warm ones are
-told apart. Several bundles take turns in short bursts, forth and back, so that a noisy neighbour
-or a hot processor falls on all of them and their ratio stays fair.
+The unit is what a user waits for: from the picture's file to its caption, to the answer of a
+question about it, to how well a text fits it, to whether a sentence is true of two. Each bundle
+lives in a process of its own with its threads fixed; opening it, its first answer and the warm ones
+are told apart. Several bundles take turns in short bursts, forth and back, so that a noisy
+neighbour or a hot processor falls on all of them and their ratio stays fair.
 
 What is measured is told as it happens (`job`), because whoever asked may be on another machine.
 """
@@ -11,7 +12,6 @@ What is measured is told as it happens (`job`), because whoever asked may be on 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
@@ -22,6 +22,7 @@ from blip_edge.benchmarks.machine import Machine, cores, gemm_gflops, machine
 from blip_edge.benchmarks.records import BenchRecipe
 from blip_edge.benchmarks.workers import Worker, WorkerProcess
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.manifest import read_manifest
 
 __all__ = ["Turn", "take_turns", "time_bundles"]
@@ -43,11 +44,10 @@ def time_bundles(job: Job, tell: Tell, progress: Progress = SILENT) -> None:
     progress.say(f"measuring the machine, then {len(job.bundles)} bundles with {threads} threads")
     device = machine(measure=True)
     tell({"device": device.to_json(), "threads": threads})
-    names = [str(picture) for picture in job.images]
     with ExitStack() as stack:
         turns = []
-        for number, folder in enumerate(job.bundles):
-            worker = _load(folder, number, threads, job.recipe.loads, names[0], tell, progress)
+        for number in range(len(job.bundles)):
+            worker = _load(job, number, threads, tell, progress)
             if worker is not None:
                 stack.callback(worker.kill)
                 turns.append(Turn(worker=worker, tell=_teller(tell, number), number=number))
@@ -55,7 +55,7 @@ def time_bundles(job: Job, tell: Tell, progress: Progress = SILENT) -> None:
             progress.say(f"resting for {job.recipe.cooldown:g} seconds")
             sleep(job.recipe.cooldown)
         guard = LoadGuard()
-        take_turns(turns, names, job.recipe, progress)
+        take_turns(turns, job.asked, job.recipe, progress)
         tell({"others": guard.others(), "gemm_slowdown": _slowdown(device)})
         for turn in turns:
             if turn.joules is not None:
@@ -70,15 +70,15 @@ def _profile(
     job: Job, numbers: Sequence[int], threads: int, tell: Tell, progress: Progress
 ) -> None:
     """In a process of its own what each engine reaches at its best, and a profiled burst."""
-    names = _slice([str(picture) for picture in job.images], 0, job.recipe.burst)
+    burst = _slice(job.asked, 0, job.recipe.burst)
     for number in numbers:
         progress.say(f"profiling {job.bundles[number].name}")
-        worker = WorkerProcess(job.bundles[number], threads)
+        worker = WorkerProcess(job.bundles[number], threads, job.task)
         try:
             calibration = worker.calibrate(read_manifest(job.bundles[number], check=False).target)
             if calibration is not None:
                 tell({"bundle": number, "calibration": calibration})
-            operators = worker.profile(names)
+            operators = worker.profile(burst)
             if operators is not None:
                 tell({"bundle": number, "operators": operators})
         finally:
@@ -96,24 +96,17 @@ def _slowdown(before: Machine) -> float | None:
     return round(before.peaks.gemm_gflops / gemm_gflops(), 4)
 
 
-def _load(
-    folder: Path,
-    number: int,
-    threads: int,
-    loads: int,
-    image: str,
-    tell: Tell,
-    progress: Progress,
-) -> Worker | None:
-    """Open `folder` in `loads` fresh processes; the last one lives on, unless it only simulates."""
+def _load(job: Job, number: int, threads: int, tell: Tell, progress: Progress) -> Worker | None:
+    """Open a bundle in several fresh processes; the last lives on, unless it only simulates."""
+    folder, loads = job.bundles[number], job.recipe.loads
     for turn in progress.track(range(loads), f"loading {folder.name}", total=loads):
-        worker = WorkerProcess(folder, threads)
+        worker = WorkerProcess(folder, threads, job.task)
         try:
             if worker.greeting["simulated"]:
                 tell({"bundle": number, "note": _SIMULATED})
                 worker.kill()
                 return None
-            first = worker.run([image])[0]["total_ms"]
+            first = worker.run(job.asked[:1])[0]["total_ms"]
             tell({"bundle": number, "load_ms": worker.greeting["load_ms"], "first_ms": first})
             if turn < loads - 1:
                 worker.stop()
@@ -149,36 +142,36 @@ class Turn:
 
 
 def take_turns(
-    turns: Sequence[Turn], images: Sequence[str], recipe: BenchRecipe, progress: Progress = SILENT
+    turns: Sequence[Turn], asked: Sequence[Asked], recipe: BenchRecipe, progress: Progress = SILENT
 ) -> None:
-    """Warm all workers up, then let them caption bursts in turn until each has been timed enough.
+    """Warm all workers up, then ask them bursts in turn until each has been timed enough.
 
-    Every round gives the same pictures to everybody, and every second round runs backwards, so
+    Every round asks everybody the same, and every second round runs backwards, so
     that nobody always follows the same neighbour. All keep running until the last one is done:
     a bundle that is timed alone at the end would meet a quieter machine.
     """
     for start in range(0, recipe.warmup, recipe.burst):
         count = min(recipe.burst, recipe.warmup - start)
         for turn in turns:
-            turn.worker.run(_slice(images, start, count))
+            turn.worker.run(_slice(asked, start, count))
     rounds, began = _Rounds(turns, recipe), monotonic()
     with metered() as meter:
         for number in progress.track(rounds, "timing", total=rounds.expected):
-            burst = _slice(images, number * recipe.burst, recipe.burst)
+            burst = _slice(asked, number * recipe.burst, recipe.burst)
             for turn in turns if number % 2 == 0 else reversed(turns):
                 samples = _metered_burst(turn, burst, meter)
                 indices = range(number * recipe.burst, (number + 1) * recipe.burst)
                 at = round(monotonic() - began, 3)
                 told = [
-                    sample | {"image": index % len(images), "at_s": at}
+                    sample | {"image": index % len(asked), "at_s": at}
                     for sample, index in zip(samples, indices, strict=True)
                 ]
                 turn.samples += told
                 turn.tell(told)
 
 
-def _metered_burst(turn: Turn, burst: Sequence[str], meter: Meter) -> list[Sample]:
-    """One turn's captions; what they took is added to it."""
+def _metered_burst(turn: Turn, burst: Sequence[Asked], meter: Meter) -> list[Sample]:
+    """One turn's answers; what they took is added to it."""
     meter.lap()
     started = perf_counter()
     samples = turn.worker.run(burst)
@@ -201,5 +194,5 @@ class _Rounds:
             number += 1
 
 
-def _slice(images: Sequence[str], start: int, count: int) -> list[str]:
-    return [images[index % len(images)] for index in range(start, start + count)]
+def _slice(asked: Sequence[Asked], start: int, count: int) -> list[Asked]:
+    return [asked[index % len(asked)] for index in range(start, start + count)]

@@ -11,20 +11,23 @@ a browser or a script in another language can write it too; what is not known is
     version          of blip-edge
     where            the device as it was asked for: local, ssh:pi@board, browser, adb:…
     device           facts of the machine, with measured peaks
-    settings         the recipe, threads, images, decoding lengths and beams, the order of rounds
+    settings         the recipe, threads, decoding lengths and beams, the order of rounds, the task:
+                     caption, vqa, retrieval (a text compared with a picture) or nlvr2; what is
+                     asked, in turn: image_files, and but for captions texts
     load_ms          one time per fresh process: opening the bundle, the engine's import included
-    first_ms         one time per fresh process: the first caption
-    samples          raw columns of equal length, one entry per warm caption, in the order of time:
-                     total_ms, cpu_ms, preprocess_ms, vision_ms, decode_ms, step_ms, steps,
-                     tokens (made, the prompt not counted), image (index into
-                     settings.image_files), at_s (seconds since timing began, at the burst's end)
+    first_ms         one time per fresh process: the first answer
+    samples          raw columns of equal length, one entry per warm answer, in the order of time:
+                     total_ms, cpu_ms, preprocess_ms, vision_ms, read_ms (of texts), decode_ms,
+                     step_ms, steps, tokens (of a caption, the prompt not counted), image (index
+                     into settings.image_files), at_s (seconds since timing began, at the burst's
+                     end)
     captions         what it says of settings.image_files, where the device tells
     stats            n, p50_ms, p90_ms, p99_ms, min_ms, trimmed_mean_ms for each column of times
     p50_ms, p90_ms   of total_ms, again, because everybody asks for them; null when not measured
     p50_by_minute_ms                the medians of each minute, when timing took longer than one
     tokens_per_s     caption tokens over decode time
-    joules_per_caption              of the processor and its memory meanwhile, idle power included;
-                     null where the system does not tell (`energy`)
+    joules_per_caption              or answer: of the processor and its memory meanwhile, idle power
+                     included; null where the system does not tell (`energy`)
     peak_memory_bytes               highest resident memory of the process, interpreter included
     graphs           times of single graphs, where a device runs no whole captions: by name and
                      compute unit load_ms, samples_ms, p50_ms, operators (counts by unit)
@@ -53,7 +56,7 @@ a browser or a script in another language can write it too; what is not known is
 Version 1 had no where, captions, p50_by_minute_ms, graphs, complete, noisy, others, throttled,
 gemm_slowdown, compared and no column at_s; all else is as it was. Fields that came to version 2
 later are absent in older records: calibration, joules_per_caption,
-operators, reached.
+operators, reached, settings.task and settings.texts, read_ms.
 """
 
 from dataclasses import dataclass
@@ -73,19 +76,19 @@ class BenchRecipe:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     runs: int = 64
-    """Timed captions per bundle, at least."""
+    """Timed answers per bundle, at least."""
     warmup: int = 10
-    """Captions before the timed ones, thrown away."""
+    """Answers before the timed ones, thrown away."""
     seconds: float = 10.0
-    """Seconds of timed captions per bundle, at least."""
+    """Seconds of timed answers per bundle, at least."""
     max_seconds: float = 600.0
     """End after so many seconds per bundle, even short of the above; one round is always run."""
     burst: int = 4
-    """Captions that one bundle makes before it is the next one's turn."""
+    """What one bundle is asked before it is the next one's turn."""
     loads: int = 3
-    """Fresh processes per bundle that measure loading and the first caption."""
+    """Fresh processes per bundle that measure loading and the first answer."""
     images: int = 16
-    """Pictures that are captioned in turn, at most."""
+    """Pictures that are asked about in turn, at most."""
     cooldown: float = 0.0
     """Seconds of rest before warming up, so that no earlier work heats what is timed."""
 

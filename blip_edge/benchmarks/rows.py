@@ -22,6 +22,8 @@ from blip_edge.benchmarks.stats import drift, summarise
 from blip_edge.benchmarks.stopwatch import COLUMNS, TIMES
 from blip_edge.errors import ArtifactError
 from blip_edge.generation import Generation
+from blip_edge.runtime.asked import Asked
+from blip_edge.runtime.engine import Task
 from blip_edge.runtime.manifest import graph_bytes, read_manifest
 from blip_edge.runtime.sums import renew_sum
 
@@ -42,6 +44,7 @@ class BundleFacts:
     target: str
     engines: tuple[str, ...]
     """What runs its graphs, the target first."""
+    tasks: tuple[Task, ...]
     precision: str
     bytes: int
     generation: Generation
@@ -78,6 +81,7 @@ def bundle_facts(folder: Path) -> BundleFacts:
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         target=manifest.target,
         engines=manifest.engines,
+        tasks=manifest.tasks,
         precision=manifest.precision,
         bytes=size,
         generation=manifest.generation,
@@ -199,12 +203,18 @@ def _settings(facts: BundleFacts, measured: Measured, job: Job) -> dict[str, Any
     return {
         "threads": measured.threads,
         "image_size": facts.image_size,
-        "image_files": [image.name for image in job.images],
+        "task": job.task,
+        "image_files": [_names(asked) for asked in job.asked],
+        **({"texts": [asked.texts[0] for asked in job.asked]} if job.asked[0].texts else {}),
         "decode": {name: getattr(facts.generation, name) for name in lengths} | measured.decode,
         "recipe": asdict(job.recipe),
         "interleaved_with": [Path(folder).resolve().name for folder in job.bundles],
         "page_cache": "warm",  # emptying it takes root; a first start after boot reads the disk too
     }
+
+
+def _names(asked: Asked) -> str:
+    return " + ".join(Path(str(image)).name for image in asked.images)
 
 
 def _by_minute(columns: dict[str, list[float]]) -> list[float]:
@@ -218,8 +228,8 @@ def _by_minute(columns: dict[str, list[float]]) -> list[float]:
 
 
 def _tokens_per_s(columns: dict[str, list[float]]) -> float | None:
-    milliseconds = sum(columns.get("decode_ms", ()))
-    return round(sum(columns["tokens"]) / milliseconds * 1e3, 2) if milliseconds else None
+    tokens, milliseconds = columns.get("tokens"), sum(columns.get("decode_ms", ()))
+    return round(sum(tokens) / milliseconds * 1e3, 2) if tokens and milliseconds else None
 
 
 def _joules_per_caption(timed: Timed) -> float | None:

@@ -1,35 +1,36 @@
-"""Where a caption's time goes, read off the engine's own calls.
+"""Where an answer's time goes, read off the engine's own calls.
 
-The search asks its engine three things: encode, start, step. A stopwatch stands at these doors of
-the very model that users run, so no second pipeline exists for timing, and the three stages add up
-to the whole:
+A model asks its engine to encode pictures, to read texts, and to decode, step by step. A stopwatch
+stands at these doors of the very model that users run, so no second pipeline exists for timing, and
+the stages add up to the whole:
 
-    preprocess   from the call until the engine is asked to encode: file, decode, resize, normalise
     vision       encode
-    decode       the rest: search, steps, detokenizer; `step` is the part spent in the steps
+    read         texts: a question, a sentence, what is compared with a picture
+    decode       from the start of a search on: steps, search, detokenizer; `step` is in the steps
+    preprocess   the rest: file, decode, resize, normalise, and the words' tokens
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time_ns
-from typing import Any, Protocol
+from typing import Any
 
-from blip_edge.runtime.engine import F32, I32, Session
+from blip_edge.runtime.asked import Asked, ask
+from blip_edge.runtime.engine import F32, I32, Session, Task
 
-__all__ = ["COLUMNS", "TIMES", "Captioner", "Stopwatch"]
+__all__ = ["COLUMNS", "TIMES", "Stopwatch"]
 
-TIMES = ("total_ms", "cpu_ms", "preprocess_ms", "vision_ms", "decode_ms", "step_ms")
+TIMES = ("total_ms", "cpu_ms", "preprocess_ms", "vision_ms", "read_ms", "decode_ms", "step_ms")
 COLUMNS = (*TIMES, "steps", "tokens")
 
-
-class Captioner(Protocol):
-    """What can be timed: an `EdgeModel`, or anything that captions a file.
-
-    With an `engine` attribute the time is split into stages; without one only the whole is known.
-    """
-
-    def caption(self, image: Any) -> Any:
-        """A caption with `token_ids`."""
-        ...
+_DOORS = {
+    "encode": "vision",
+    "ask": "read",
+    "embed_image": "read",
+    "embed_text": "read",
+    "match": "read",
+    "reason": "read",
+}
 
 
 class _TimedSession:
@@ -46,62 +47,74 @@ class _TimedSession:
 
 @dataclass
 class Stopwatch:
-    """Times one caption at a time of `model`, whose engine it listens to from now on."""
+    """Times one answer at a time of `model`, whose engine it listens to from now on.
 
-    model: Captioner
+    A model is an `EdgeModel`, or anything that answers as one. With an `engine` attribute the time
+    is split into stages; without one only the whole is known.
+    """
+
+    model: Any
+    task: Task = "caption"
     prompt_tokens: int = 0
     """How many of a caption's tokens were given and not made."""
     step_ns: int = 0
     steps: int = 0
-    _starting: bool = False
-    _encode: tuple[int, int] | None = None  # when the engine began and ended encoding
+    _spent: dict[str, int] = field(default_factory=dict)  # nanoseconds by stage
+    _inside: bool = False
+    _search: int | None = None  # when the last search was started
 
     def __post_init__(self) -> None:
         engine = getattr(self.model, "engine", None)
-        if engine is None:
-            return
-        encode, start = engine.encode, engine.start
+        # On the instance and not around it: what else the engine is, and is asked for, stays.
+        for name, stage in _DOORS.items():
+            if door := getattr(engine, name, None):
+                setattr(engine, name, self._timed(door, stage))
+        if start := getattr(engine, "start", None):
+            setattr(engine, "start", self._started(start))  # noqa: B010 - as those above
 
-        def timed_encode(pixel_values: F32) -> Any:
-            started = perf_counter_ns()
-            cross = encode(pixel_values)
-            self._encode = (started, perf_counter_ns())
-            return cross
+    def ask(self, asked: Asked) -> dict[str, float]:
+        """Ask once; the times in milliseconds by `COLUMNS`, stages only if known."""
+        self.step_ns, self.steps, self._search = 0, 0, None
+        self._spent.clear()
+        cpu, started = process_time_ns(), perf_counter_ns()
+        said = ask(self.model, self.task, asked)
+        ended, cpu_ended = perf_counter_ns(), process_time_ns()
+        sample = {"total_ms": _ms(ended - started), "cpu_ms": _ms(cpu_ended - cpu)}
+        if self.task == "caption":
+            sample["tokens"] = len(said.token_ids) - self.prompt_tokens
+        if not self._spent:
+            return sample
+        stages = dict(self._spent)
+        if self._search is not None:
+            stages["decode"] = ended - self._search
+            sample |= {"step_ms": _ms(self.step_ns), "steps": self.steps}
+        stages["preprocess"] = ended - started - sum(stages.values())
+        return sample | {f"{stage}_ms": _ms(spent) for stage, spent in stages.items()}
 
-        def timed_start(cross: Any, rows: int) -> Session:
-            if self._starting:  # an engine may build a session out of another one of its own
-                inner: Session = start(cross, rows)
-                return inner
-            self._starting = True
+    def _timed(self, door: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:  # a door behind a door
+                return door(*args, **kwargs)
+            self._inside, started = True, perf_counter_ns()
+            try:
+                return door(*args, **kwargs)
+            finally:
+                self._inside = False
+                self._spent[stage] = self._spent.get(stage, 0) + perf_counter_ns() - started
+
+        return timed
+
+    def _started(self, start: Callable[..., Session]) -> Callable[..., Session]:
+        def timed(cross: Any, rows: int) -> Session:
+            if self._inside:  # an engine may build a session out of another one of its own
+                return start(cross, rows)
+            self._inside, self._search = True, perf_counter_ns()
             try:
                 return _TimedSession(start(cross, rows), self)
             finally:
-                self._starting = False
+                self._inside = False
 
-        # On the instance and not around it: what else the engine is, and is asked for, stays.
-        engine.encode, engine.start = timed_encode, timed_start
-
-    def caption(self, image: Any) -> dict[str, float]:
-        """Caption one picture; the times in milliseconds by `COLUMNS`, stages only if known."""
-        self.step_ns, self.steps, self._encode = 0, 0, None
-        cpu, started = process_time_ns(), perf_counter_ns()
-        caption = self.model.caption(image)
-        ended, cpu_ended = perf_counter_ns(), process_time_ns()
-        sample: dict[str, float] = {
-            "total_ms": _ms(ended - started),
-            "cpu_ms": _ms(cpu_ended - cpu),
-            "tokens": len(caption.token_ids) - self.prompt_tokens,
-        }
-        if self._encode is not None:
-            begin, end = self._encode
-            sample |= {
-                "preprocess_ms": _ms(begin - started),
-                "vision_ms": _ms(end - begin),
-                "decode_ms": _ms(ended - end),
-                "step_ms": _ms(self.step_ns),
-                "steps": self.steps,
-            }
-        return sample
+        return timed
 
 
 def _ms(nanoseconds: int) -> float:

@@ -1,9 +1,9 @@
-"""The process that one bundle is timed in: `python -m blip_edge.benchmarks.worker BUNDLE THREADS`.
+"""The process that one bundle is timed in: `python -m …benchmarks.worker BUNDLE THREADS TASK`.
 
 A fresh process per bundle keeps one engine's threads, caches and memory out of another's numbers.
-It speaks JSON, a document a line. It greets with how long opening took; `{"images": [...]}` is
-answered with a sample per picture; `{"profile": [...]}` with the operators that took the time on
-these pictures, instead of all timing; `{"calibrate": TARGET}` with what its engine reaches at its
+It speaks JSON, a document a line. It greets with how long opening took; `{"asked": [...]}` is
+answered with a sample for each; `{"profile": [...]}` with the operators that took the time of these
+answers, instead of all timing; `{"calibrate": TARGET}` with what its engine reaches at its
 best; `{"stop": true}` with the memory it needed, and then it ends.
 A failure that a user can cause is answered with its exit code and message.
 """
@@ -15,18 +15,23 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from blip_edge.benchmarks.stopwatch import Captioner, Stopwatch
+from blip_edge.benchmarks.job import from_json
+from blip_edge.benchmarks.stopwatch import Stopwatch
 from blip_edge.errors import BlipEdgeError
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
+from blip_edge.runtime.engine import Task
 
 __all__ = ["main", "peak_memory_bytes", "serve"]
 
-Opener = Callable[[Path, int], Captioner]
+Opener = Callable[[Path, int], Any]
 
 
-def serve(opener: Opener, bundle: Path, threads: int, lines: Iterable[str], out: IO[str]) -> int:
+def serve(
+    opener: Opener, bundle: Path, threads: int, task: Task, lines: Iterable[str], out: IO[str]
+) -> int:
     """Open `bundle` and answer `lines` on `out` until told to stop; the process's exit code."""
 
     def reply(document: dict[str, Any]) -> None:
@@ -37,7 +42,7 @@ def serve(opener: Opener, bundle: Path, threads: int, lines: Iterable[str], out:
         started = perf_counter()
         model = opener(bundle, threads)
         greeting = _greeting(model) | {"load_ms": round((perf_counter() - started) * 1e3, 4)}
-        watch = Stopwatch(model, _prompt_tokens(model))
+        watch = Stopwatch(model, task, _prompt_tokens(model))
         reply(greeting)
         for line in lines:
             request = json.loads(line)
@@ -48,9 +53,10 @@ def serve(opener: Opener, bundle: Path, threads: int, lines: Iterable[str], out:
                 reply({"calibration": _calibration(request["calibrate"], threads)})
                 continue
             if "profile" in request:
-                reply({"operators": _operators(model, bundle, request["profile"])})
+                some = [from_json(one) for one in request["profile"]]
+                reply({"operators": _operators(model, bundle, task, some)})
                 continue
-            reply({"samples": [watch.caption(image) for image in request["images"]]})
+            reply({"samples": [watch.ask(from_json(one)) for one in request["asked"]]})
     except BlipEdgeError as error:
         reply({"error": {"exit_code": error.exit_code, "message": str(error)}})
         return error.exit_code
@@ -79,23 +85,25 @@ def peak_memory_bytes() -> int | None:
 
 def main() -> int:
     """Serve on stdin and stdout; what libraries print goes to stderr."""
-    bundle, threads = Path(sys.argv[1]), int(sys.argv[2])
+    bundle, threads, task = Path(sys.argv[1]), int(sys.argv[2]), cast(Task, sys.argv[3])
     # Engines print to file descriptor 1 from C++; the protocol gets a descriptor of its own.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return serve(_open, bundle, threads, sys.stdin, out)
+    return serve(_open, bundle, threads, task, sys.stdin, out)
 
 
-def _open(bundle: Path, threads: int) -> Captioner:
+def _open(bundle: Path, threads: int) -> EdgeModel:
     from blip_edge.runtime.load import load  # here, so that importing the engine counts as loading
 
     return load(bundle, threads=threads)
 
 
-def _operators(model: Captioner, bundle: Path, images: list[str]) -> list[dict[str, Any]] | None:
-    from blip_edge.benchmarks.operators import profile_captions  # timing needs none of it
+def _operators(
+    model: EdgeModel, bundle: Path, task: Task, asked: list[Asked]
+) -> list[dict[str, Any]] | None:
+    from blip_edge.benchmarks.operators import profile  # timing needs none of it
 
-    return profile_captions(model, bundle, images)
+    return profile(model, bundle, task, asked)
 
 
 def _calibration(target: str, threads: int) -> dict[str, float | None] | None:
@@ -104,12 +112,12 @@ def _calibration(target: str, threads: int) -> dict[str, float | None] | None:
     return calibrate(target, threads)
 
 
-def _greeting(model: Captioner) -> dict[str, Any]:
+def _greeting(model: Any) -> dict[str, Any]:
     engine = getattr(model, "engine", None)
     return {"simulated": bool(getattr(engine, "simulated", False))}
 
 
-def _prompt_tokens(model: Captioner) -> int:
+def _prompt_tokens(model: Any) -> int:
     if not isinstance(model, EdgeModel):
         return 0
     return len(model.tokenizer.prompt_ids(model.generation.prompt))

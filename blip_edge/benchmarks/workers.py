@@ -1,4 +1,4 @@
-"""The parent's side of `worker`: start one, ask it for captions, and end it whatever happens."""
+"""The parent's side of `worker`: start one, ask it, and end it whatever happens."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
-from blip_edge.benchmarks.job import Sample, failure
+from blip_edge.benchmarks.job import Sample, as_json, failure
 from blip_edge.errors import BlipEdgeError
+from blip_edge.runtime.asked import Asked
+from blip_edge.runtime.engine import Task
 
 __all__ = ["Worker", "WorkerProcess", "command"]
 
@@ -27,16 +29,16 @@ class Worker(Protocol):
         """`load_ms`, `simulated`."""
         ...
 
-    def run(self, images: Sequence[str]) -> list[Sample]:
-        """Caption these pictures one after the other."""
+    def run(self, asked: Sequence[Asked]) -> list[Sample]:
+        """Ask this, one thing after the other."""
         ...
 
     def calibrate(self, target: str) -> dict[str, float | None] | None:
         """What the engine of `target` reaches at its best; see `calibration`."""
         ...
 
-    def profile(self, images: Sequence[str]) -> list[dict[str, Any]] | None:
-        """Caption these pictures under the engine's profiler; see `operators`."""
+    def profile(self, asked: Sequence[Asked]) -> list[dict[str, Any]] | None:
+        """Ask this under the engine's profiler; see `operators`."""
         ...
 
     def stop(self) -> int | None:
@@ -48,10 +50,11 @@ class Worker(Protocol):
         ...
 
 
-def command(bundle: Path, threads: int) -> list[str]:
+def command(bundle: Path, threads: int, task: Task) -> list[str]:
     """The command line of the worker for `bundle`."""
     # -P: a file of the user's working directory must not stand in for a module of ours.
-    return [sys.executable, "-P", "-m", "blip_edge.benchmarks.worker", str(bundle), str(threads)]
+    program = [sys.executable, "-P", "-m", "blip_edge.benchmarks.worker"]
+    return [*program, str(bundle), str(threads), task]
 
 
 class WorkerProcess:
@@ -61,12 +64,14 @@ class WorkerProcess:
         BlipEdgeError: the worker's own error, or that it died.
     """
 
-    def __init__(self, bundle: Path, threads: int, argv: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, bundle: Path, threads: int, task: Task, argv: Sequence[str] | None = None
+    ) -> None:
         self._name = bundle.name
         # A file and not a pipe: nobody reads along, and a full pipe would stop the engine.
         self._stderr = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            argv if argv is not None else command(bundle, threads),
+            argv if argv is not None else command(bundle, threads, task),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -80,9 +85,9 @@ class WorkerProcess:
             self.kill()
             raise
 
-    def run(self, images: Sequence[str]) -> list[Sample]:
-        """Caption these pictures one after the other."""
-        samples: list[Sample] = self._ask({"images": list(images)})["samples"]
+    def run(self, asked: Sequence[Asked]) -> list[Sample]:
+        """Ask this, one thing after the other."""
+        samples: list[Sample] = self._ask({"asked": [as_json(one) for one in asked]})["samples"]
         return samples
 
     def calibrate(self, target: str) -> dict[str, float | None] | None:
@@ -90,9 +95,10 @@ class WorkerProcess:
         found: dict[str, float | None] | None = self._ask({"calibrate": target})["calibration"]
         return found
 
-    def profile(self, images: Sequence[str]) -> list[dict[str, Any]] | None:
-        """Caption these pictures under the engine's profiler; see `operators`."""
-        found: list[dict[str, Any]] | None = self._ask({"profile": list(images)})["operators"]
+    def profile(self, asked: Sequence[Asked]) -> list[dict[str, Any]] | None:
+        """Ask this under the engine's profiler; see `operators`."""
+        answer = self._ask({"profile": [as_json(one) for one in asked]})
+        found: list[dict[str, Any]] | None = answer["operators"]
         return found
 
     def stop(self) -> int | None:

@@ -14,6 +14,8 @@ from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 if TYPE_CHECKING:
     from blip_edge.benchmarks import Record
     from blip_edge.benchmarks.devices.find import WebSettings
+    from blip_edge.runtime.asked import Asked
+    from blip_edge.runtime.engine import Task
 
 __all__ = ["app"]
 
@@ -51,8 +53,12 @@ def bench(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Caption its test pictures; the bundle's own golden pictures if not given.",
+            help="Ask what its test split asks; the bundle's own golden pictures if not given.",
         ),
+    ] = None,
+    task: Annotated[
+        Literal["caption", "retrieval", "vqa", "nlvr2"] | None,
+        typer.Option("--task", help="What they are asked; the first that all can do if not given."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -128,7 +134,8 @@ def bench(
             bundles,
             device=find_device(device, _web(lan, web_runtime, web_backend), complain),
             recipe=load(BenchRecipe, "benchmarks", mode or recipe, overrides(set_)),
-            images=None if data is None else _pictures(data),
+            task=task,
+            asked=None if data is None else _asked(bundles, data, task),
             threads=threads,
             compare=compare,
             profile=profile,
@@ -174,11 +181,14 @@ def _web(
     return WebSettings(lan=lan, runtime=runtime, backend=backend or "wasm")
 
 
-def _pictures(data: Path) -> list[Path]:
+def _asked(bundles: list[Path], data: Path, task: "Task | None") -> "list[Asked]":
+    from blip_edge.benchmarks.measuring import common_task
+    from blip_edge.benchmarks.rows import bundle_facts
     from blip_edge.data import Dataset
+    from blip_edge.evaluation.asked import asked_of
 
-    dataset = Dataset.open(data)
-    return [dataset.image_path(row.image) for row in dataset.captions("test")]
+    task = common_task([bundle_facts(bundle) for bundle in bundles], task)
+    return list(asked_of(Dataset.open(data), task))
 
 
 def _latencies(records: "Sequence[Record]", compare: bool) -> str:

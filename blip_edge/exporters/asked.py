@@ -3,33 +3,25 @@
 # S image side
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from blip_edge.data.dataset import Dataset
+from blip_edge.evaluation.asked import asked_of
 from blip_edge.preprocess import open_image
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.loaded import Picture
 from blip_edge.text import Tokenizer
 
-__all__ = ["Asked", "examples", "pictures"]
+__all__ = ["examples", "pictures"]
 
 _LONGEST_SIDE = 640
 _WORDS = (3, 10)  # tokens of a text that is made up, at least and fewer than
 _TEXTS = 3  # that a picture is compared with
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One thing to do: to caption a picture, to answer a question, to compare, to judge."""
-
-    images: tuple[Picture, ...]
-    """One picture; two where a sentence is about two."""
-    texts: tuple[str, ...] = ()
-    """None to caption, several to compare, else one."""
 
 
 def examples(
@@ -43,7 +35,8 @@ def examples(
         ArtifactError: the data set has no test split for the task, or a picture cannot be read.
     """
     if data is not None:
-        return list(_of(Dataset.open(data), task, count))
+        rows = asked_of(Dataset.open(data), task, count)
+        return [replace(row, images=tuple(map(_opened, row.images))) for row in rows]
     random = np.random.default_rng(seed)
     numbers = {"caption": 0, "retrieval": _TEXTS}
     texts = [
@@ -67,31 +60,11 @@ def pictures(data: Path | None, count: int, *, seed: int = 0) -> Iterator[Image.
         return
     dataset = Dataset.open(data)
     for row in dataset.captions("test")[:count]:
-        yield _opened(dataset, row.image)
+        yield _opened(dataset.image_path(row.image))
 
 
-def _of(dataset: Dataset, task: Task, count: int) -> Iterator[Asked]:
-    match task:
-        case "caption":
-            for row in dataset.captions("test")[:count]:
-                yield Asked((_opened(dataset, row.image),))
-        case "retrieval":
-            rows = dataset.retrieval("test")[:count]
-            texts = [row.captions[0] for row in rows]
-            for number, row in enumerate(rows):
-                others = tuple((texts[number:] + texts[:number])[:_TEXTS])
-                yield Asked((_opened(dataset, row.image),), others)
-        case "vqa":
-            for asked in dataset.questions("test")[:count]:
-                yield Asked((_opened(dataset, asked.image),), (asked.question,))
-        case "nlvr2":
-            for said in dataset.sentences("test")[:count]:
-                pair = tuple(_opened(dataset, image) for image in said.images)
-                yield Asked(pair, (said.sentence,))
-
-
-def _opened(dataset: Dataset, image: str) -> Image.Image:
-    found = open_image(dataset.image_path(image))
+def _opened(image: Picture) -> Image.Image:
+    found = open_image(Path(str(image)))
     found.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     return found
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blip_edge.artifact import read_json, write_json
-from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.card import card
 from blip_edge.exporters.golden import read_golden
 from blip_edge.exporters.parity import compare
@@ -20,6 +19,7 @@ from blip_edge.exporters.stopwatch import Work, race
 from blip_edge.models.folder import Model
 from blip_edge.preprocess import open_image
 from blip_edge.progress import Progress
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.load import load_bundle

@@ -16,8 +16,8 @@ from PIL import Image
 
 from blip_edge.artifact import inside, read_json, write_json
 from blip_edge.errors import ArtifactError
-from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.probes import PROBES, Said
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32, Task
 

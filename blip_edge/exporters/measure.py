@@ -10,7 +10,6 @@ of these, and the cheapest to understand comes first.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.feeds import Feeding
 from blip_edge.exporters.graphs import Graph
 from blip_edge.exporters.outputs import first_off, misdeclared, not_numbers
@@ -20,6 +19,7 @@ from blip_edge.exporters.running import Operators, open_graph
 from blip_edge.exporters.task_metric import MetricGate, TaskMetric
 from blip_edge.models.folder import Model
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import Limited, Task
 from blip_edge.runtime.manifest import Manifest

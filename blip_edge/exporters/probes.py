@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.parity import Forcing, forced_logits
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32, Task
 from blip_edge.runtime.results import Reason

@@ -20,7 +20,7 @@ from blip_edge.artifact import (
 )
 from blip_edge.data import Dataset
 from blip_edge.errors import ToleranceError, UsageError, import_extra
-from blip_edge.exporters.asked import Asked, examples
+from blip_edge.exporters.asked import examples
 from blip_edge.exporters.autotune import autotune
 from blip_edge.exporters.candidates import DECIDED, candidates, in_form
 from blip_edge.exporters.card import card
@@ -41,6 +41,7 @@ from blip_edge.models.cost import stage_costs
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.quantized import Form, Quantization, apply_quantization, is_table
 from blip_edge.progress import SILENT, Progress
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.engine import Task
 from blip_edge.runtime.load import load_bundle
 from blip_edge.runtime.manifest import (

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from blip_edge.exporters.asked import Asked
 from blip_edge.exporters.probes import PROBES, Said
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import Task
 

@@ -22,6 +22,7 @@ from blip_edge.benchmarks import BenchRecipe, bench
 from blip_edge.benchmarks.devices.find import WebSettings, find_device
 from blip_edge.errors import ArtifactError
 from blip_edge.exporters.asked import pictures
+from blip_edge.runtime.asked import Asked
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "web"
@@ -76,7 +77,8 @@ def test_captions_in_the_browser_are_pythons(
     if precision == "int8":
         bundle = exported(quantized, "onnx", precision="int8", rows=4, length=44)
     device = find_device(f"browser:{browser}", WebSettings(runtime=runtime))
-    [record] = bench([bundle], device=device, recipe=QUICK, images=files, threads=2)
+    asked = [Asked((file,)) for file in files]
+    [record] = bench([bundle], device=device, recipe=QUICK, asked=asked, threads=2)
     expected = [one.text for one in load(bundle).caption(files, beams=1)]
     assert record["captions"] == expected
     assert len(set(expected)) > 1, "one caption for all shows little"

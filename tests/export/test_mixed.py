@@ -14,7 +14,7 @@ from blip_edge import load
 from blip_edge.benchmarks import bench
 from blip_edge.benchmarks.devices.browser import BrowserDevice
 from blip_edge.benchmarks.devices.find import WebSettings
-from blip_edge.benchmarks.operators import profile_captions
+from blip_edge.benchmarks.operators import profile
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.exporters import ExportRecipe, export, verify
 from blip_edge.exporters.asked import pictures
@@ -23,6 +23,7 @@ from blip_edge.exporters.stage import reference_model
 from blip_edge.models import Model
 from blip_edge.models.config import Architecture
 from blip_edge.models.quantized import LayerDecision, Quantization, quantizable_layers
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.training.engine import edge_model, open_model
 from tests import tiny
@@ -181,7 +182,7 @@ def test_the_profile_tells_of_both_engines(mixed: Path, tmp_path: Path) -> None:
     for number, image in enumerate(IMAGES[:2]):
         image.save(path := tmp_path / f"{number}.png")
         files.append(str(path))
-    rows = profile_captions(load(mixed), mixed, files)
+    rows = profile(load(mixed), mixed, "caption", [Asked((file,)) for file in files])
     assert rows is not None
     kinds = {
         name: {row["type"] for row in rows if row["graph"] == name} for name in graphs_of(mixed)

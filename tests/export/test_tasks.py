@@ -1,6 +1,7 @@
 """Bundles of every task against torch, on tiny models whose weights show a mistake."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +10,28 @@ import pytest
 from PIL import Image
 
 from blip_edge import load
+from blip_edge.benchmarks import BenchRecipe, bench, protocol
+from blip_edge.benchmarks.devices.browser import BrowserDevice
+from blip_edge.benchmarks.devices.find import WebSettings
+from blip_edge.benchmarks.job import Job
+from blip_edge.benchmarks.machine import Machine
+from blip_edge.errors import UsageError
 from blip_edge.exporters import verify
 from blip_edge.exporters.asked import examples, pictures
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget
 from blip_edge.exporters.stage import export
 from blip_edge.models.config import Architecture
+from blip_edge.progress import SILENT
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
+from blip_edge.runtime.engine import Task
 from blip_edge.runtime.manifest import read_manifest
 from blip_edge.training.engine import open_model
 from tests import tiny
 from tests.export.conftest import TEXTS, save
 
 FLOAT = 1e-4
+QUICK = BenchRecipe(runs=2, warmup=0, seconds=0.0, burst=2, loads=1)
 TASKS: dict[str, Architecture] = {
     "retrieval": "BlipForImageTextRetrieval",
     "vqa": "BlipForQuestionAnswering",
@@ -177,3 +188,36 @@ def test_every_task_has_examples_without_a_data_set(models: Callable[[str], Path
     }.items():
         found = examples(task, None, 2, words)  # type: ignore[arg-type]
         assert [(len(one.images), len(one.texts)) for one in found] == [shapes] * 2
+
+
+@pytest.mark.parametrize("task", ["retrieval", "vqa", "nlvr2", "pretrain"])
+def test_what_is_timed_is_what_the_bundle_is_for(
+    pair: Pair, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Measuring the machine takes two seconds, and is tested elsewhere.
+    cool = Machine(cpu="cpu", arch="a", isa=(), cores=2, memory_bytes=1, os="o", python="3")
+    monkeypatch.setattr(protocol, "machine", lambda measure: cool)
+    _, _, folder = pair(task)
+    if read_manifest(folder).target == "coreml":
+        pytest.skip("Core ML only simulates here, and is not timed")
+    pretrained: Task = "retrieval"  # its first is captions
+    asked = pretrained if task == "pretrain" else None
+    [record] = bench([folder], recipe=QUICK, task=asked, threads=1)
+    settings, columns = record["settings"], record["samples"]
+    assert settings["task"] == ("retrieval" if task == "pretrain" else task)
+    assert len(settings["texts"]) == len(settings["image_files"]) > 1
+    assert all((" + " in name) == (task == "nlvr2") for name in settings["image_files"])
+    stages = ["preprocess_ms", "vision_ms", "read_ms", *["decode_ms"] * (task == "vqa")]
+    added = np.sum([columns[stage] for stage in stages], axis=0)
+    np.testing.assert_allclose(added, columns["total_ms"], atol=1e-2)
+    assert ("steps" in columns) == (task == "vqa")
+    assert "tokens" not in columns
+    with pytest.raises(UsageError, match=r"was trained for .*, not"):
+        bench([folder], recipe=QUICK, task="nlvr2" if task != "nlvr2" else "vqa")
+
+
+def test_the_browser_says_that_it_only_captions() -> None:
+    device = BrowserDevice(sys.executable, WebSettings(), print)
+    job = Job(bundles=(), asked=(Asked(("a.png",), ("where?",)),), recipe=QUICK, task="vqa")
+    with pytest.raises(UsageError, match="times captions only"):
+        device.prepare(job, SILENT)

@@ -202,7 +202,7 @@ class AdbDevice:
             self._pull()
         if self._measured.complete:
             return
-        if not self._measured.captions:
+        if not self._measured.answers:
             raise ArtifactError(f"{self.name} did not run them: {said}")
         self._measured.notes.append(f"the phone was lost: {said}")
 

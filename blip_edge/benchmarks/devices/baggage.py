@@ -16,6 +16,7 @@ from typing import IO
 from blip_edge.artifact import inside
 from blip_edge.benchmarks.declared import declared, package_name
 from blip_edge.benchmarks.job import Job
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.manifest import read_manifest
 from blip_edge.runtime.sums import check_sums
 
@@ -107,13 +108,20 @@ class Baggage:
                 if path.is_file():
                     relative = path.relative_to(bundle).as_posix()
                     self._files[f"{name}/{relative}"] = inside(bundle, relative)
-        images = [f"pictures/{i}{path.suffix.lower()}" for i, path in enumerate(job.images)]
-        self._files |= dict(zip(images, job.images, strict=True))
         there = replace(
-            job, bundles=tuple(map(Path, bundles)), images=tuple(Path(image) for image in images)
+            job, bundles=tuple(map(Path, bundles)), asked=tuple(map(self._packed, job.asked))
         )
         self._files[JOB] = json.dumps(there.to_json()).encode()
         self._files[RUNNER] = _runner()
+
+    def _packed(self, asked: Asked) -> Asked:
+        """The same of pictures in the baggage."""
+        names = []
+        for image in asked.images:
+            path = Path(str(image))
+            names.append(Path(f"pictures/{len(self._files)}{path.suffix.lower()}"))
+            self._files[names[-1].as_posix()] = path
+        return replace(asked, images=tuple(names))
 
     @property
     def size(self) -> int:

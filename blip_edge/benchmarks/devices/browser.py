@@ -25,7 +25,7 @@ from blip_edge.benchmarks.devices.page_server import LEFT, PageServer
 from blip_edge.benchmarks.devices.web_runtime import runtime_files
 from blip_edge.benchmarks.job import Job, Measured
 from blip_edge.benchmarks.load_guard import LoadGuard
-from blip_edge.errors import ArtifactError, MissingExtraError
+from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.preprocess import open_image
 from blip_edge.progress import Progress
 from blip_edge.runtime.manifest import Manifest, read_manifest
@@ -69,6 +69,8 @@ class BrowserDevice:
 
     def prepare(self, job: Job, progress: Progress) -> None:
         """Check the bundles, and have the runtime."""
+        if job.task != "caption":
+            raise UsageError(f"{self.name} times captions only; another device knows {job.task}")
         check_bundles(job.bundles)
         self._measured = Measured(
             bundles=len(job.bundles), where=self.name, decode={"num_beams": 1}, notes=list(_NOTES)
@@ -81,8 +83,9 @@ class BrowserDevice:
         for number, bundle in enumerate(job.bundles):
             for path in _files(read_manifest(bundle, check=False)):
                 files[f"bundles/{number}/{path.relative_to(bundle).as_posix()}"] = path
-        pictures = [f"pictures/{number}.png" for number in range(len(job.images))]
-        files |= {name: _png(path) for name, path in zip(pictures, job.images, strict=True)}
+        images = [Path(str(asked.images[0])) for asked in job.asked]
+        pictures = [f"pictures/{number}.png" for number in range(len(images))]
+        files |= {name: _png(path) for name, path in zip(pictures, images, strict=True)}
         files["job.json"] = json.dumps(
             {
                 "bundles": [bundle.resolve().name for bundle in job.bundles],
@@ -146,7 +149,7 @@ class BrowserDevice:
         self._stack.close()
 
     def _leave(self, why: str) -> None:
-        if not self._measured.captions:
+        if not self._measured.answers:
             raise ArtifactError(f"{self.name}: {why} before anything was measured")
         self._measured.notes.append(why)
 

@@ -136,7 +136,7 @@ class SshDevice:
             said = last_line(stderr.read()) or f"it ended with {code}"
         if self._measured.complete:
             return
-        if not self._measured.captions:
+        if not self._measured.answers:
             raise self._failed("did not run them", said)
         what = "the connection was lost" if code == CONNECTION_LOST else "the run broke off"
         self._measured.notes.append(f"{what}: {said}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blip_edge.benchmarks.job import Sample
+from blip_edge.runtime.asked import Asked
 
 __all__ = ["MANIFEST", "FakeWorker", "Quiet"]
 
@@ -51,16 +52,16 @@ class FakeWorker:
         self.greeting = {"load_ms": 5.0, "simulated": simulated}
         self.log = []
 
-    def run(self, images: Sequence[str]) -> list[Sample]:
-        self.log.append((self.name, tuple(images)))
+    def run(self, asked: Sequence[Asked]) -> list[Sample]:
+        self.log.append((self.name, tuple(str(one.images[0]) for one in asked)))
         stages = {"preprocess_ms": self.ms / 4, "vision_ms": self.ms / 4, "decode_ms": self.ms / 2}
         sample = {"total_ms": self.ms, "cpu_ms": self.ms, "step_ms": self.ms / 4, **stages}
-        return [{**sample, "steps": 3, "tokens": 4} for _ in images]
+        return [{**sample, "steps": 3, "tokens": 4} for _ in asked]
 
     def calibrate(self, target: str) -> dict[str, float | None] | None:
         return {"fp32_gflops": 100.0, "int8_gflops": 400.0}
 
-    def profile(self, images: Sequence[str]) -> list[dict[str, Any]] | None:
+    def profile(self, asked: Sequence[Asked]) -> list[dict[str, Any]] | None:
         return None
 
     def stop(self) -> int | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from blip_edge.benchmarks.job import Job, Measured
 from blip_edge.benchmarks.records import BenchRecipe
 from blip_edge.errors import ArtifactError, BlipEdgeError, MissingExtraError
+from blip_edge.runtime.asked import Asked
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -108,11 +109,15 @@ def test_a_devices_failure_comes_back_as_it_was() -> None:
 def test_a_job_travels_as_json(tmp_path: Path) -> None:
     job = Job(
         bundles=(Path("bundles/0"),),
-        images=(Path("pictures/0.png"),),
+        task="nlvr2",
+        asked=(Asked((Path("pictures/0.png"), Path("pictures/1.png")), ("one is red",)),),
         recipe=BenchRecipe(runs=3),
         threads=2,
     )
     there = Job.from_json(json.loads(json.dumps(job.to_json())), tmp_path)
     assert there.bundles == (tmp_path / "bundles/0",)
-    assert there.images == (tmp_path / "pictures/0.png",)
+    assert there.task == "nlvr2"
+    [asked] = there.asked
+    assert asked.images == (tmp_path / "pictures/0.png", tmp_path / "pictures/1.png")
+    assert asked.texts == ("one is red",)
     assert (there.recipe, there.threads) == (job.recipe, 2)

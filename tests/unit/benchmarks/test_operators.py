@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from blip_edge.artifact import read_json, write_json
 from blip_edge.benchmarks import BenchRecipe, bench, protocol
 from blip_edge.benchmarks.machine import Machine
-from blip_edge.benchmarks.operators import Call, profile_captions, summed
+from blip_edge.benchmarks.operators import Call, profile, summed
+from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.load import load
 from blip_edge.runtime.sums import write_sums
 from tests.unit.benchmarks.toy_bundle import write_toy
@@ -65,7 +66,7 @@ def test_an_engine_tells_of_every_graph_and_says_the_same(
     images = [str(bundle / "golden" / name) for name in ("a.png", "b.png")]
     model: Any = load(bundle, threads=1)
     before = [load(bundle, threads=1).caption(image) for image in images]
-    rows = profile_captions(model, bundle, images)
+    rows = profile(model, bundle, "caption", [Asked((image,)) for image in images])
     assert rows is not None
     assert {row["graph"] for row in rows} == {"vision", "decoder"}
     assert {row["where"] for row in rows} == {"CPU"}
@@ -82,7 +83,7 @@ def test_a_model_without_an_engine_tells_nothing(toys: dict[str, Path]) -> None:
     class Mute:
         def caption(self, image: Any) -> Any: ...
 
-    assert profile_captions(Mute(), toys["onnx"], ["a.png"]) is None
+    assert profile(Mute(), toys["onnx"], "caption", [Asked(("a.png",))]) is None
 
 
 def test_a_record_has_them(toys: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

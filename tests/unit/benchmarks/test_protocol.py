@@ -22,7 +22,11 @@ from blip_edge.benchmarks.machine import Machine, Peaks
 from blip_edge.benchmarks.protocol import Turn, take_turns
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.recipe import load
+from blip_edge.runtime.asked import Asked
+from blip_edge.runtime.engine import Task
 from tests.unit.benchmarks.fake_worker import MANIFEST, FakeWorker, Quiet
+
+GOLDEN: dict[str, Any] = {"task": "caption", "images": ["a.png"], "texts": []}
 
 
 def make_turns(names: str) -> tuple[list[Turn], list[tuple[str, tuple[str, ...]]]]:
@@ -33,13 +37,17 @@ def make_turns(names: str) -> tuple[list[Turn], list[tuple[str, tuple[str, ...]]
     return [Turn(worker=worker) for worker in workers], log
 
 
+def asked(*names: str) -> list[Asked]:
+    return [Asked((Path(name),)) for name in names]
+
+
 def quick(**changes: Any) -> BenchRecipe:
     return BenchRecipe(**({"runs": 6, "warmup": 3, "seconds": 0.0, "burst": 2} | changes))
 
 
 def test_turns_go_forth_and_back_over_the_same_pictures() -> None:
     turns, log = make_turns("ab")
-    take_turns(turns, ["1", "2", "3"], quick())
+    take_turns(turns, asked("1", "2", "3"), quick())
     assert log == [
         ("a", ("1", "2")),  # warm-up, cut to three captions each
         ("b", ("1", "2")),
@@ -63,7 +71,7 @@ def test_turns_go_forth_and_back_over_the_same_pictures() -> None:
 def test_everybody_gets_the_same(bundles: int, runs: int, burst: int, pictures: int) -> None:
     turns, log = make_turns("abcd"[:bundles])
     recipe = quick(runs=runs, burst=burst, warmup=0)
-    take_turns(turns, [str(number) for number in range(pictures)], recipe)
+    take_turns(turns, asked(*map(str, range(pictures))), recipe)
     shares = {name: [images for who, images in log if who == name] for name, _ in log}
     assert len({json.dumps(share) for share in shares.values()}) == 1
     assert all(runs <= len(turn.samples) < runs + burst for turn in turns)
@@ -77,10 +85,10 @@ def test_seconds_are_reached_and_max_seconds_end_it(monkeypatch: pytest.MonkeyPa
     clock = itertools.count()
     monkeypatch.setattr(room, "perf_counter", lambda: float(next(clock)))  # a burst takes a second
     turns, _ = make_turns("a")
-    take_turns(turns, ["1"], quick(runs=1, seconds=5.0))
+    take_turns(turns, asked("1"), quick(runs=1, seconds=5.0))
     assert len(turns[0].samples) == 10
     turns, _ = make_turns("a")
-    take_turns(turns, ["1"], quick(runs=1000, seconds=5.0, max_seconds=3.0))
+    take_turns(turns, asked("1"), quick(runs=1000, seconds=5.0, max_seconds=3.0))
     assert len(turns[0].samples) == 6
 
 
@@ -97,7 +105,7 @@ def make_bundle(folder: Path, **changes: Any) -> Path:
         (folder / name).write_text("{}")
     pixels = np.zeros((8, 8, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "golden" / "a.png")
-    write_json(folder / "golden" / "golden.json", [{"images": ["a.png"]}])
+    write_json(folder / "golden" / "golden.json", [GOLDEN])
     return folder
 
 
@@ -106,7 +114,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
     """Every worker that `bench` opens; none is a process, and the machine is not measured."""
     opened: list[FakeWorker] = []
 
-    def start(bundle: Path, threads: int) -> FakeWorker:
+    def start(bundle: Path, threads: int, task: Task) -> FakeWorker:
         worker = FakeWorker(bundle.name, simulated=bundle.name == "coreml")
         opened.append(worker)
         return worker
@@ -371,12 +379,12 @@ def test_missing_pictures_and_bundles_are_named(
     bundle: Path, tmp_path: Path, workers: list[FakeWorker]
 ) -> None:
     with pytest.raises(ArtifactError, match=r"none\.jpg"):
-        bench([bundle], recipe=quick(), images=[tmp_path / "none.jpg"])
+        bench([bundle], recipe=quick(), asked=asked(str(tmp_path / "none.jpg")))
     with pytest.raises(ArtifactError, match="no golden pictures"):
-        bench([bundle], recipe=quick(), images=[])
+        bench([bundle], recipe=quick(), asked=[])
     with pytest.raises(ArtifactError, match="manifest"):
         bench([tmp_path], recipe=quick())
-    write_json(bundle / "golden" / "golden.json", [{"images": ["../../secret.png"]}])
+    write_json(bundle / "golden" / "golden.json", [GOLDEN | {"images": ["../../secret.png"]}])
     with pytest.raises(ArtifactError, match="leaves the folder"):
         bench([bundle], recipe=quick())
 

@@ -25,7 +25,7 @@ def write_toy(folder: Path) -> Path:
     rows: list[dict[str, Any]] = []
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (20, 12), colour).save(golden / name)
-        rows.append({"images": [name]})
+        rows.append({"task": "caption", "images": [name], "texts": []})
     write_json(golden / "golden.json", rows)
     write_sums(folder)
     return folder

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from blip_edge.benchmarks import BenchRecipe
 from blip_edge.benchmarks.devices.baggage import Baggage, check_bundles, requirements
 from blip_edge.benchmarks.job import Job
 from blip_edge.errors import ArtifactError
+from blip_edge.runtime.asked import Asked
 from tests.unit.benchmarks.toy_bundle import write_toy
 
 pytest.importorskip("onnx")
@@ -32,8 +34,12 @@ def packed(job: Job) -> dict[str, bytes]:
 
 
 def job_of(bundle: Path) -> Job:
-    images = (bundle / "golden" / "a.png", bundle / "golden" / "b.png")
-    return Job(bundles=(bundle,), images=images, recipe=BenchRecipe(runs=3), threads=2)
+    asked = tuple(Asked((bundle / "golden" / name,)) for name in ("a.png", "b.png"))
+    return Job(bundles=(bundle,), asked=asked, recipe=BenchRecipe(runs=3), threads=2)
+
+
+def contents(job: Job) -> list[bytes]:
+    return [Path(str(image)).read_bytes() for asked in job.asked for image in asked.images]
 
 
 def test_a_bundle_arrives_whole_under_other_names(bundle: Path, tmp_path: Path) -> None:
@@ -44,10 +50,18 @@ def test_a_bundle_arrives_whole_under_other_names(bundle: Path, tmp_path: Path) 
         (tmp_path / "there" / name).write_bytes(data)
     job = Job.from_json(json.loads(files["job.json"]), tmp_path / "there")
     check_bundles(job.bundles)
-    assert [image.read_bytes() for image in job.images] == [
-        image.read_bytes() for image in job_of(bundle).images
-    ]
+    assert contents(job) == contents(job_of(bundle))
     assert (job.recipe.runs, job.threads) == (3, 2)
+
+
+def test_both_pictures_of_a_sentence_travel_and_the_sentence(bundle: Path, tmp_path: Path) -> None:
+    pair = Asked((bundle / "golden" / "a.png", bundle / "golden" / "b.png"), ("both are red",))
+    job = replace(job_of(bundle), task="nlvr2", asked=(pair,))
+    files = packed(job)
+    there = Job.from_json(json.loads(files["job.json"]), tmp_path)
+    names = [Path(str(one)).relative_to(tmp_path).as_posix() for one in there.asked[0].images]
+    assert [files[name] for name in names] == contents(job)
+    assert (there.task, there.asked[0].texts) == ("nlvr2", ("both are red",))
 
 
 def test_its_size_is_what_is_needed_there(bundle: Path) -> None:

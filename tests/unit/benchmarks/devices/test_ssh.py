@@ -24,6 +24,7 @@ from blip_edge.benchmarks.devices.ssh import SshDevice
 from blip_edge.benchmarks.job import Job
 from blip_edge.errors import ArtifactError, MissingExtraError, UsageError
 from blip_edge.progress import SILENT
+from blip_edge.runtime.asked import Asked
 from tests.unit.benchmarks.toy_bundle import write_toy
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -166,7 +167,7 @@ def test_a_lost_connection_leaves_what_was_measured(host: Host, bundle: Path) ->
     )
     work.start()
     for _ in range(600):
-        if device.collect().captions > 3:
+        if device.collect().answers > 3:
             break
         time.sleep(0.05)
     host.hang_up()
@@ -213,7 +214,7 @@ def test_a_python_without_the_engine_gets_an_environment(host: Host, bundle: Pat
         f'  exec {sys.executable} -S "$@"\n'
         "fi",
     )
-    job = Job(bundles=(bundle,), images=(bundle / "golden" / "a.png",), recipe=QUICK)
+    job = Job(bundles=(bundle,), asked=(Asked((bundle / "golden" / "a.png",)),), recipe=QUICK)
     for _ in range(2):
         device = host.device()
         device.prepare(job, SILENT)
