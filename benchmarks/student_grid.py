@@ -41,22 +41,20 @@ def run(folder: Path, minutes: float, tasks: list[str]) -> None:
             _found(folder, cell).write_text(blip_edge(folder, words), encoding="utf-8")
 
 
-def time_captioners(folder: Path) -> None:
-    """Export every captioner of the first seed, and measure them all in one run."""
+def time_models(folder: Path, task: str) -> None:
+    """Export every model of the first seed, and measure them all in one run."""
     bundles = []
     for cell in cells():
-        if cell.task != "caption" or cell.seed or not _found(folder, cell).exists():
+        if cell.task != task or cell.seed or not _found(folder, cell).exists():
             continue
-        bundle = f"students/onnx-{cell.row.name}"
+        if (bundle := _bundle(cell)) in bundles:
+            continue
         if not (folder / bundle).exists():
             export = ["export", _model(cell), "--target", "onnx", "--precision", "fp32"]
             blip_edge(folder, [*export, "-o", bundle])
         bundles.append(bundle)
-    told = blip_edge(
-        folder,
-        ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"],
-    )
-    (folder / "students" / "latency.json").write_text(told, encoding="utf-8")
+    words = ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"]
+    _times(folder, task).write_text(blip_edge(folder, words), encoding="utf-8")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -76,17 +74,28 @@ def record(folder: Path) -> dict[str, Any]:
             "parameters": config["parameters"],
             "minutes": round(read(model / "provenance.json")["seconds"] / 60, 1),
         }
-    latency = folder / "students" / "latency.json"
     return {
         "metrics": METRICS,
         "cells": found,
-        "latency_ms": _latencies(read(latency)) if latency.exists() else {},
+        "latency_ms": {task: _latencies(folder, task) for task in TASKS},
     }
 
 
-def _latencies(told: Any) -> dict[str, float]:
-    """Median milliseconds of one caption, by row."""
-    return {row["name"].removeprefix("onnx-"): round(row["p50_ms"], 3) for row in told}
+def _latencies(folder: Path, task: str) -> dict[str, float]:
+    """Median milliseconds of one caption, comparison, answer or judgement, by row."""
+    if not (told := _times(folder, task)).exists():
+        return {}
+    timed = {row["name"]: round(row["p50_ms"], 3) for row in read(told)}
+    rows = ((cell.row.name, Path(_bundle(cell)).name) for cell in cells() if not cell.seed)
+    return {row: timed[name] for row, name in rows if name in timed and f"-{task}-" in name}
+
+
+def _bundle(cell: Cell) -> str:
+    return f"students/onnx-{cell.task}-{made_as(cell).row.name}"
+
+
+def _times(folder: Path, task: str) -> Path:
+    return folder / "students" / f"latency-{task}.json"
 
 
 def _model(cell: Cell) -> str:
@@ -102,12 +111,15 @@ def main() -> None:
     parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
     parser.add_argument("--tasks", default=",".join(TASKS), help="of these tasks only")
-    parser.add_argument("--latency", action="store_true", help="also time the captioners")
+    parser.add_argument(
+        "--latency", action="store_true", help="also time all models of these tasks"
+    )
     given = parser.ask()
     if given.output is not None:
         run(given.output, given.minutes, given.tasks.split(","))
         if given.latency:
-            time_captioners(given.output)
+            for task in given.tasks.split(","):
+                time_models(given.output, task)
         kept = json.dumps(record(given.output), indent=1)
         RECORD.write_text(f"{kept}\n", encoding="utf-8")
     kept = read(RECORD)

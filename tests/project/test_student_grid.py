@@ -68,6 +68,6 @@ def test_a_ranking_that_is_better_and_slower_has_missed() -> None:
     }
     for slower, missed in ((7.0, False), (7.1, False), (7.5, True)):
         times = {"latency": slower, "latency-even": 7.0}
-        record = {"metrics": program.METRICS, "cells": cells, "latency_ms": times}
+        record = {"metrics": program.METRICS, "cells": cells, "latency_ms": {"caption": times}}
         line = next(line for line in tables.goals(record) if "no slower" in line)
         assert ("(missed)" in line) == missed, line
