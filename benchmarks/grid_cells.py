@@ -82,7 +82,7 @@ _HALF, _QUARTER = ("--keep", "0.5"), ("--keep", "0.25")
 _FASTER = (*_HALF, "--per", "latency")
 
 ROWS = (
-    Row("teacher", "teacher"),
+    Row("teacher", "teacher", seeded=True),
     Row(
         "25-alone",
         "25 %, cut out of the teacher, then the task alone",
@@ -124,7 +124,7 @@ ROWS = (
         seeded=True,
         stored=_WRITES,
     ),
-    Row("10", "10 %, the recipe", "distill", _size(10), seeded=True, stored=_ANSWERS),
+    Row("10", "10 %, the recipe", "distill", _size(10), stored=_ANSWERS),
     Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE),
     Row("half", "pruned to 1/2, distilled", "prune", _HALF, stored=_MATCHES),
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
@@ -187,7 +187,10 @@ def _asking(row: Row, task: str) -> dict[str, float]:
 
 
 def make_command(cell: Cell) -> list[str] | None:
-    """The words after `blip-edge` that make a cell's model in a run folder; None of the teacher."""
+    """The words after `blip-edge` that make a cell's model in a run folder.
+
+    None of the first seed's teacher, which is there: students of all seeds learn from it.
+    """
     words = _words(cell)
     return None if words is None else [*words, "-o", f"students/{cell.name}"]
 
@@ -195,7 +198,9 @@ def make_command(cell: Cell) -> list[str] | None:
 def _words(cell: Cell) -> list[str] | None:
     row = cell.row
     if row.verb is None:
-        return None
+        recipe = f"shapes-standard-{cell.task}"
+        words = ["train", "--task", cell.task, "--data", "data", "--init", "pretrain"]
+        return [*words, "--recipe", recipe, "--seed", str(cell.seed)] if cell.seed else None
     recipe = "shapes-standard-student" if row.verb == "distill" else "shapes-standard-prune"
     keys = {**row.settings, **_asking(row, cell.task), "steps": steps(row, cell.task)}
     settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]

@@ -99,7 +99,7 @@ def _times(folder: Path, task: str) -> Path:
 
 
 def _model(cell: Cell) -> str:
-    return cell.task if cell.row.verb is None else f"students/{made_as(cell).name}"
+    return cell.task if make_command(cell) is None else f"students/{made_as(cell).name}"
 
 
 def _found(folder: Path, cell: Cell) -> Path:
