@@ -18,20 +18,33 @@ Rows = Sequence[Mapping[str, Any]]
 
 _RECORDS = "bench.json"
 _SUMMARY = "summary.json"
-_STAGES = ("preprocess", "vision", "decode")
+_STAGES = {
+    "preprocess": "preprocess, from the file to pixels",
+    "vision": "vision",
+    "read": "read, of texts",
+    "decode": "decode, from there to words",
+}
+_ASKED = {
+    "caption": ("a caption", "captions a picture"),
+    "vqa": ("an answer", "answers a question"),
+    "retrieval": ("a match", "compares a picture with a text"),
+    "nlvr2": ("a judgement", "judges a sentence about two pictures"),
+}
+"""What is timed, and what a bundle does in that time."""
 _SPREAD = 20
 """The longest bar over the shortest, up to which both can be seen on one scale."""
 # column heading, how it is found and written, what it means
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
+    ("Of", lambda row: _asked(row)[0], "what is timed, with a picture from its file on"),
     ("Beams", lambda row: _beams(row), "of the search; 1 is greedy, which a browser always is"),
-    ("p50 ms", lambda row: wording.number(row.get("p50_ms")), "median of a warm caption"),
-    ("p90 ms", lambda row: wording.number(row.get("p90_ms")), "nine of ten captions are faster"),
-    ("First ms", lambda row: wording.number(_least(row, "first_ms")), "the first caption"),
+    ("p50 ms", lambda row: wording.number(row.get("p50_ms")), "median, warm"),
+    ("p90 ms", lambda row: wording.number(row.get("p90_ms")), "nine of ten are faster"),
+    ("First ms", lambda row: wording.number(_least(row, "first_ms")), "of a fresh process"),
     ("Load ms", lambda row: wording.number(_least(row, "load_ms")), "opening the bundle"),
     ("Tokens/s", lambda row: wording.number(row.get("tokens_per_s")), "while decoding"),
     ("Peak MB", lambda row: wording.megabytes(row.get("peak_memory_bytes")), "resident memory"),
     ("MB", lambda row: wording.megabytes(row.get("bytes")), "graphs on disk"),
-    ("J", lambda row: wording.number(row.get("joules_per_caption")), "energy of a caption"),
+    ("J", lambda row: wording.number(row.get("joules_per_caption")), "energy of one"),
     (
         "Of roof",
         lambda row: _of_roof(row),
@@ -81,8 +94,8 @@ def device_rows(records: Rows) -> dict[str, Any]:
     A column that nobody fills is left out. Bars are as long as their times are, unless some would
     be too short to see: then each is a whole, and shows shares alone.
     """
-    unknown = wording.number(None)
-    columns = [one for one in _COLUMNS if any(one[1](row) != unknown for row in records)]
+    nothing_new = (wording.number(None), _ASKED["caption"][0])
+    columns = [one for one in _COLUMNS if any(one[1](row) not in nothing_new for row in records)]
     totals = [total for row in records if (total := sum(_stages(row).values()))]
     alike = bool(totals) and max(totals) <= _SPREAD * min(totals)
     return {
@@ -97,6 +110,11 @@ def device_rows(records: Rows) -> dict[str, Any]:
             for row in records
         ],
         "bars": [_bar(row, max(totals) if alike else None) for row in records if _stages(row)],
+        "stages": [
+            {"stage": stage, "words": words}
+            for stage, words in _STAGES.items()
+            if any(stage in _stages(row) for row in records)
+        ],
         "alike": alike,
         "graphs": [line for row in records for line in _graphs(row)],
         "notes": [f"{_bundle(row)}: {note}" for row in records for note in row.get("notes", [])],
@@ -107,10 +125,10 @@ def fastest(records: Rows) -> str:
     """The quickest of records that belong to no run, in a sentence."""
     timed = [record for record in records if record.get("p50_ms")]
     if not timed:
-        return "No caption was timed as a whole."
+        return "Nothing was timed as a whole."
     best = min(timed, key=lambda record: float(record["p50_ms"]))
     time = wording.number(best["p50_ms"])
-    return f"{best['name']} captions a picture in {time} ms on {best['where']}."
+    return f"{best['name']} {_asked(best)[1]} in {time} ms on {best['where']}."
 
 
 def regressions(
@@ -161,6 +179,11 @@ def _device(row: Mapping[str, Any]) -> str:
     return f"{where} · {cpu}" if cpu else where
 
 
+def _asked(row: Mapping[str, Any]) -> tuple[str, str]:
+    task = str(row.get("settings", {}).get("task", "caption"))
+    return _ASKED.get(task, (task, "answers"))
+
+
 def _beams(row: Mapping[str, Any]) -> str:
     return wording.count(row.get("settings", {}).get("decode", {}).get("num_beams"))
 
@@ -183,10 +206,8 @@ def _least(row: Mapping[str, Any], key: str) -> float | None:
 def _stages(row: Mapping[str, Any]) -> dict[str, float]:
     """Median milliseconds of each stage, in the order of time; empty when they are not known."""
     stats = row.get("stats", {})
-    keys = [f"{stage}_ms" for stage in _STAGES]
-    if not all(key in stats for key in keys):
-        return {}
-    return {stage: float(stats[key]["p50_ms"]) for stage, key in zip(_STAGES, keys, strict=True)}
+    known = {stage: stats[f"{stage}_ms"] for stage in _STAGES if f"{stage}_ms" in stats}
+    return {stage: float(found["p50_ms"]) for stage, found in known.items()}
 
 
 def _bar(row: Mapping[str, Any], longest: float | None) -> dict[str, Any]:

@@ -56,6 +56,24 @@ def text_of(run: Path, tmp_path: Path, **how: Any) -> str:
     return report_run(run, tmp_path / "r.html", **how).read_text(encoding="utf-8")
 
 
+def test_the_page_says_what_was_timed(tmp_path: Path) -> None:
+    stats = {"preprocess_ms": 1.0, "vision_ms": 2.0, "read_ms": 4.0}
+    match = record(
+        "local",
+        7.0,
+        settings={"task": "retrieval", "decode": {"num_beams": 3}},
+        stats={name: {"p50_ms": ms} for name, ms in stats.items()},
+    )
+    path = tmp_path / "match.json"
+    path.write_text(json.dumps([match, record("browser", 9.0)]))
+    html = text_of(path, tmp_path)
+    words = Page(html).words()
+    assert "onnx compares a picture with a text in 7.00 ms on local." in words
+    assert "preprocess 1.00 ms, vision 2.00 ms, read 4.00 ms" in words
+    assert "<td>a match</td>" in html and "<td>a caption</td>" in html
+    assert html.count('<i class="decode"></i>') == 1
+
+
 def test_a_records_file_is_a_page(now: Path, tmp_path: Path) -> None:
     html = text_of(now, tmp_path)
     pages.test_the_page_is_well_formed(html)
@@ -146,4 +164,4 @@ def test_bars_of_very_different_times_are_each_a_whole(tmp_path: Path) -> None:
     shares = [style for tag in Page(html).all("i") if (style := tag.get("style"))]
     assert shares == ["width: 12.5%", "width: 25.0%", "width: 62.5%"] * 2
     assert "Each bar is a whole" in html
-    assert "energy of a caption" not in html, "a column that nobody fills is left out"
+    assert "energy of one" not in html, "a column that nobody fills is left out"
