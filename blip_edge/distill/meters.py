@@ -62,6 +62,8 @@ def _latency(config: BlipConfig, beams: int) -> float:
     )
     if parts.encoder:
         total += _reading(text, (1, words), words, seen, pictures)
+    if parts.compares:  # a text has a vector of its own, too
+        total += _reading(text, (1, words), words, seen, 0)
     if parts.decoder:
         if parts.encoder and not parts.compares:  # an answer looks at the question, not the picture
             read = (Linear(words, text.hidden_size, cross * text.head_width) for _, cross in layers)

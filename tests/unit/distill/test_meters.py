@@ -98,12 +98,22 @@ def test_latency_is_the_sum_of_the_layers_of_a_caption(layers: list[Layer]) -> N
     assert len(layers) == len(set(layers)), "each is measured once"
 
 
-def test_an_answer_looks_at_the_question_and_a_judge_at_two_pictures(layers: list[Layer]) -> None:
+def test_an_answer_looks_at_the_question(layers: list[Layer]) -> None:
     assert meter_of("latency")(sizes.config("BlipForQuestionAnswering")) > 0
     looks = {(one.rows, one.tokens) for one in layers if isinstance(one, Look)}
     assert looks == {(20, 10), (1, 20)}
-    one_picture = meter_of("latency")(sizes.config("BlipForImageTextRetrieval"))
-    assert meter_of("latency")(sizes.config("BlipForImagesAndTextClassification")) > one_picture
+
+
+def test_a_match_reads_its_text_alone_and_with_the_picture(layers: list[Layer]) -> None:
+    config = sizes.config(
+        "BlipForImageTextRetrieval", vision={"num_hidden_layers": 1}, text={"num_hidden_layers": 1}
+    )
+    patches = Linear(10, 3 * config.vision_config.patch_size**2, 32)
+    image = [patches, Attention(1, 10, 32, 4, 8, 10), FeedForward(10, 32, 48)]
+    read: list[Layer] = [Attention(1, 20, 16, 4, 4, 20), FeedForward(20, 16, 40)]
+    look = [Linear(10, 32, 16)] * 2 + [Look(1, 20, 16, 4, 4, 10)]
+    expected = sum(_size(one) - 1 for one in [*image, *look, *2 * read]) / 1e6
+    assert meter_of("latency")(config) == pytest.approx(expected)
 
 
 def test_no_layer_takes_less_than_nothing(
