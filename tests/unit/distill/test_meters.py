@@ -109,9 +109,9 @@ def test_a_match_reads_its_text_alone_and_with_the_picture(layers: list[Layer]) 
         "BlipForImageTextRetrieval", vision={"num_hidden_layers": 1}, text={"num_hidden_layers": 1}
     )
     patches = Linear(10, 3 * config.vision_config.patch_size**2, 32)
-    image = [patches, Attention(1, 10, 32, 4, 8, 10), FeedForward(10, 32, 48)]
+    image: list[Layer] = [patches, Attention(1, 10, 32, 4, 8, 10), FeedForward(10, 32, 48)]
     read: list[Layer] = [Attention(1, 20, 16, 4, 4, 20), FeedForward(20, 16, 40)]
-    look = [Linear(10, 32, 16)] * 2 + [Look(1, 20, 16, 4, 4, 10)]
+    look: list[Layer] = [*[Linear(10, 32, 16)] * 2, Look(1, 20, 16, 4, 4, 10)]
     expected = sum(_size(one) - 1 for one in [*image, *look, *2 * read]) / 1e6
     assert meter_of("latency")(config) == pytest.approx(expected)
 
