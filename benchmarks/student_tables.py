@@ -123,6 +123,8 @@ def _ranked(kept: dict[str, Any]) -> list[str]:
         if mine is not None and theirs is not None:
             met = met and mine <= EQUAL * theirs
             times = [f" in {ms:.2f} ms" for ms in (mine, theirs)]
+        else:
+            times[1] = ", not timed"
         missed = "" if met else " (missed)"
         told.append(f"{task} {joint:.1f}{times[0]} against {even:.1f}{times[1]}{missed}")
     return told

@@ -70,6 +70,8 @@ def test_a_ranking_that_is_better_and_slower_has_missed() -> None:
         "caption-latency-0": {**cell, "metric": 0.8},
         "caption-latency-even-0": {**cell, "metric": 0.7},
     }
+    untimed = {"metrics": program.METRICS, "cells": cells, "latency_ms": {}}
+    assert any("70.0, not timed" in line for line in tables.goals(untimed))
     for slower, missed in ((7.0, False), (7.1, False), (7.5, True)):
         times = {"latency": slower, "latency-even": 7.0}
         record = {"metrics": program.METRICS, "cells": cells, "latency_ms": {"caption": times}}
