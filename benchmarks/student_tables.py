@@ -1,5 +1,6 @@
 """The table and the figure of the grid of students, from its record."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ GOALS = (
 MINUTES = 5
 EQUAL = 1.02
 """How much slower still counts as no slower."""
+_COLUMN, _LINE = 0.09, 0.034
+"""Of a panel's width, how close points are that are named in one column; of its height, a line."""
 MOST_LOST = 3.0
 """Points that pruning to a quarter with distillation may lose."""
 
@@ -88,8 +91,8 @@ def goals(kept: dict[str, Any]) -> list[str]:
         for task in TASKS:
             teacher, student = (_mean(name, task, kept) for name in ("teacher", goal.row))
             if teacher and student is not None:
-                met = "" if student / teacher >= goal.share else " (missed)"
-                shares.append(f"{task} {student / teacher:.1%}{met}")
+                share = math.floor(1000 * student / teacher) / 1000  # a near miss is none
+                shares.append(f"{task} {share:.1%}{'' if share >= goal.share else ' (missed)'}")
         told = ", ".join(shares) or NOT_RUN
         lines.append(f"- {goal.what}, goal {goal.share:.0%} of the teacher's metric: {told}")
     lost = []
@@ -188,7 +191,7 @@ def draw(kept: dict[str, Any], rows: Sequence[Row], output: Path) -> None:
 
 
 def _draw_task(axes: Any, task: str, kept: dict[str, Any], rows: Sequence[Row]) -> None:
-    named: list[tuple[float, float]] = []
+    names: dict[tuple[float, float], list[str]] = {}
     for row in rows:
         found, ms = _first(row, task, kept), _ms(row.name, task, kept)
         if found is None or ms is None:
@@ -198,13 +201,33 @@ def _draw_task(axes: Any, task: str, kept: dict[str, Any], rows: Sequence[Row]) 
         colour = {"distill": "#1f6fb2", "prune": "#c2571a"}.get(row.verb or "", "#333333")
         spread = [[value - low], [high - value]]
         axes.errorbar(ms, value, spread, fmt="o", ms=4, color=colour, elinewidth=0.7)
-        beside = sum(abs(ms - x) < 0.02 * ms and abs(value - y) < 1 for x, y in named)
-        place = {"xytext": (4, 3 - 9 * beside), "textcoords": "offset points"}
-        axes.annotate(row.name, (ms, value), size=7, **place)
-        named.append((ms, value))
+        names.setdefault((ms, value), []).append(row.name)
+    axes.margins(x=0.12)
+    _name(axes, {point: ", ".join(words) for point, words in names.items()})
     axes.set_title(f"{task}: {kept['metrics'][task]} (95 %)", size=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _name(axes: Any, names: dict[tuple[float, float], str]) -> None:
+    """Names beside points, those of points close in time in one column, with lines to them."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    columns: list[list[tuple[float, float]]] = []
+    for point in sorted(names):
+        near = columns and point[0] - columns[-1][-1][0] < _COLUMN * (right - left)
+        columns[-1].append(point) if near else columns.append([point])
+    for column in columns:
+        beside = column[-1][0] + 0.02 * (right - left)
+        at = low
+        for ms, value in sorted(column, key=lambda point: point[1]):
+            at = max(value, at + _LINE * (high - low))
+            line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0}
+            axes.annotate(
+                *(names[ms, value], (ms, value), (beside, at)),
+                size=7,
+                va="center",
+                arrowprops=line,
+            )
 
 
 def with_table(page: str, kept: dict[str, Any]) -> str:

@@ -64,13 +64,13 @@ class Stopwatch:
     _search: int | None = None  # when the last search was started
 
     def __post_init__(self) -> None:
-        engine = getattr(self.model, "engine", None)
+        engine: Any = getattr(self.model, "engine", None)
         # On the instance and not around it: what else the engine is, and is asked for, stays.
         for name, stage in _DOORS.items():
             if door := getattr(engine, name, None):
                 setattr(engine, name, self._timed(door, stage))
         if start := getattr(engine, "start", None):
-            setattr(engine, "start", self._started(start))  # noqa: B010 - as those above
+            engine.start = self._started(start)
 
     def ask(self, asked: Asked) -> dict[str, float]:
         """Ask once; the times in milliseconds by `COLUMNS`, stages only if known."""

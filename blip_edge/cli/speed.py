@@ -1,7 +1,7 @@
 """The verbs about speed: bench, and the page that shows quality and speed together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -112,7 +112,6 @@ def bench(
     with Output(json=json, quiet=quiet) as out:
         from blip_edge.benchmarks import BenchRecipe, save
         from blip_edge.benchmarks import bench as run
-        from blip_edge.benchmarks import gate as hold
         from blip_edge.benchmarks.devices import find_device
         from blip_edge.benchmarks.gate import read_records
         from blip_edge.cli.recipes import overrides
@@ -141,13 +140,7 @@ def bench(
             profile=profile,
             progress=out.progress,
         )
-        rejected = None
-        if gate is not None:
-            try:
-                for note in hold(records, gate, slower=1.05 if slower is None else slower):
-                    out.progress.say(f"note: {note}")
-            except ToleranceError as error:
-                rejected = error
+        rejected = None if gate is None else _rejected(records, gate, slower, out)
         if output is not None:
             place = output if rejected is None else output.with_name(f"{output.name}.rejected")
             save(records, place)
@@ -158,17 +151,38 @@ def bench(
         text = _latencies(records, compare)
         out.result(records, "\n\n".join([text, *_operators(records)]))
         for record in records:
-            if minutes := record["p50_by_minute_ms"]:
-                medians = ", ".join(f"{median:.1f}" for median in minutes)
-                out.progress.say(f"{record['name']}: p50 ms, minute by minute: {medians}")
-            for stage, reached in (record["reached"] or {}).items():
-                out.progress.say(
-                    f"{record['name']}: {stage} reaches {reached['share']:.0%} of the roof"
-                )
-            if (joules := record["joules_per_caption"]) is not None:
-                out.progress.say(f"{record['name']}: {joules:.3g} joules a caption")
-            for note in record["notes"]:
-                out.progress.say(f"{record['name']}: {note}")
+            for line in _remarks(record):
+                out.progress.say(f"{record['name']}: {line}")
+
+
+def _rejected(
+    records: "list[Record]", gate: Path, slower: float | None, out: Output
+) -> ToleranceError | None:
+    """What a gate that does not let the records pass says."""
+    from blip_edge.benchmarks import gate as hold
+
+    try:
+        for note in hold(records, gate, slower=1.05 if slower is None else slower):
+            out.progress.say(f"note: {note}")
+    except ToleranceError as error:
+        return error
+    return None
+
+
+def _remarks(record: "Record") -> Iterator[str]:
+    """What the table has no column for."""
+    if minutes := record["p50_by_minute_ms"]:
+        medians = ", ".join(f"{median:.1f}" for median in minutes)
+        yield f"p50 ms, minute by minute: {medians}"
+    for stage, reached in (record["reached"] or {}).items():
+        yield f"{stage} reaches {reached['share']:.0%} of the roof"
+    if (joules := record["joules_per_caption"]) is not None:
+        yield f"{joules:.3g} joules {'a caption' if _captions(record) else 'an answer'}"
+    yield from record["notes"]
+
+
+def _captions(record: "Record") -> bool:
+    return bool(record["settings"]["task"] == "caption")
 
 
 def _web(

@@ -49,11 +49,8 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Self-attention of `rows` tokens to themselves and to those that a cache holds.
-
-    The cache is of texts that went on in another order, as beams do.
-    """
+class _Attending:
+    """`rows` tokens of each of a batch, which attend to `tokens`."""
 
     batch: int
     rows: int
@@ -61,45 +58,48 @@ class Attention:
     heads: int
     head_width: int
     tokens: int
-    """That are attended to, the rows among them."""
+
+    def _given(self, graph: "_Graph") -> str:
+        return graph.given("x", self.batch, self.rows, self.width)
+
+    def _split(self, graph: "_Graph", x: str) -> str:
+        """Queries, keys or values of `x` by heads: (B, H, R, K)."""
+        linear = graph.linear(x, self.width, self.heads * self.head_width)
+        return graph.heads(linear, self.rows, self.heads, self.head_width)
+
+    def _attend(self, graph: "_Graph", x: str, query: str, key: str, value: str) -> None:
+        inner = self.heads * self.head_width
+        graph.attend(x, query, key, value, self.rows, self.width, inner)
+
+
+class Attention(_Attending):
+    """Self-attention: `tokens` are the rows themselves and those that a cache holds.
+
+    The cache is of texts that went on in another order, as beams do.
+    """
 
     def build(self, graph: "_Graph") -> None:
         """Add its operators."""
-        x = graph.given("x", self.batch, self.rows, self.width)
-        inner = self.heads * self.head_width
-        query, key, value = (
-            graph.heads(graph.linear(x, self.width, inner), self.rows, self.heads, self.head_width)
-            for _ in range(3)
-        )
+        x = self._given(graph)
+        query, key, value = (self._split(graph, x) for _ in range(3))
         if past := self.tokens - self.rows:
             shape = (self.batch, self.heads, past, self.head_width)
             order = graph.constant(np.arange(self.batch)[::-1].copy())
             key = graph.after(graph.given("past_key", *shape), order, key)
             value = graph.after(graph.given("past_value", *shape), order, value)
         turned = graph.add("Transpose", key, perm=[0, 1, 3, 2])
-        graph.attend(x, query, turned, value, self.rows, self.width, inner)
+        self._attend(graph, x, query, turned, value)
 
 
-@dataclass(frozen=True)
-class Look:
-    """Cross-attention of `rows` tokens to one picture's keys and values, which are there."""
-
-    batch: int
-    rows: int
-    width: int
-    heads: int
-    head_width: int
-    tokens: int
+class Look(_Attending):
+    """Cross-attention to one picture's keys and values, which are there."""
 
     def build(self, graph: "_Graph") -> None:
         """Add its operators."""
-        x = graph.given("x", self.batch, self.rows, self.width)
-        inner = self.heads * self.head_width
+        x = self._given(graph)
         key = graph.given("cross_key", 1, self.heads, self.head_width, self.tokens)
         value = graph.given("cross_value", 1, self.heads, self.tokens, self.head_width)
-        linear = graph.linear(x, self.width, inner)
-        query = graph.heads(linear, self.rows, self.heads, self.head_width)
-        graph.attend(x, query, key, value, self.rows, self.width, inner)
+        self._attend(graph, x, self._split(graph, x), key, value)
 
 
 Layer = Linear | FeedForward | Attention | Look

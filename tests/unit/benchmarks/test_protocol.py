@@ -375,6 +375,26 @@ def test_what_makes_no_sense_is_refused(
         bench([bundle.parent / name for name in names], recipe=quick(), threads=threads)
 
 
+def test_a_match_is_of_one_text_the_pictures_own(
+    tmp_path: Path, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A golden row has others to compare with; a user who waits has asked about one."""
+    folder = make_bundle(tmp_path / "matcher", tasks=["retrieval"])
+    rows = [GOLDEN, GOLDEN | {"task": "retrieval", "texts": ["its own", "another's"]}]
+    write_json(folder / "golden" / "golden.json", rows)
+    seen: set[tuple[str, ...]] = set()
+    run = FakeWorker.run
+
+    def noted(worker: FakeWorker, asked: Sequence[Asked]) -> list[Sample]:
+        seen.update(one.texts for one in asked)
+        return run(worker, asked)
+
+    monkeypatch.setattr(FakeWorker, "run", noted)
+    [record] = bench([folder], recipe=quick(loads=1))
+    assert seen == {("its own",)}
+    assert record["settings"]["texts"] == ["its own"]
+
+
 def test_missing_pictures_and_bundles_are_named(
     bundle: Path, tmp_path: Path, workers: list[FakeWorker]
 ) -> None:
