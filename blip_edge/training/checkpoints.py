@@ -67,7 +67,8 @@ class Checkpoints:
     def begin(self, also: dict[str, Any], progress: Progress = SILENT) -> Snapshot | None:
         """The newest whole snapshot, or None for a run that begins.
 
-        `also` belongs to the identity. A damaged snapshot is passed over, and that is said.
+        `also` belongs to the identity. A damaged snapshot is passed over, and that is said. What
+        a run that was killed while saving had not yet forgotten goes.
 
         Raises:
             UsageError: it is of another run.
@@ -91,7 +92,8 @@ class Checkpoints:
                 damaged.append(path)
                 continue
             self._require_same(snapshot.values["identity"])
-            _delete(damaged)  # or else they count among the last two
+            whole = [path for path in found if path not in damaged]
+            _delete(damaged + whole[:-_KEPT])  # damaged ones must not count among the last two
             return snapshot
         raise ArtifactError(f"no checkpoint in {self.folder} is whole; delete it to begin again")
 

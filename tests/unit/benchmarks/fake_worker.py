@@ -1,12 +1,14 @@
-"""A worker that takes as long as it is told, the manifest of its bundle, and a quiet machine."""
+"""A worker that takes as long as it is told, what it is asked, and a quiet machine."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from blip_edge.benchmarks import BenchRecipe
 from blip_edge.benchmarks.job import Sample
 from blip_edge.runtime.asked import Asked
 
-__all__ = ["MANIFEST", "FakeWorker", "Quiet"]
+__all__ = ["MANIFEST", "FakeWorker", "Quiet", "asked", "quick"]
 
 MANIFEST: dict[str, Any] = {
     "format_version": 1,
@@ -40,6 +42,14 @@ MANIFEST: dict[str, Any] = {
     "quality": None,
     "latency": [],
 }
+
+
+def asked(*names: str) -> list[Asked]:
+    return [Asked((Path(name),)) for name in names]
+
+
+def quick(**changes: Any) -> BenchRecipe:
+    return BenchRecipe(**({"runs": 6, "warmup": 3, "seconds": 0.0, "burst": 2} | changes))
 
 
 class FakeWorker:

@@ -68,6 +68,15 @@ def test_the_newest_comes_back_bit_for_bit(two: Path) -> None:
     assert said == []
 
 
+def test_what_a_killed_run_had_not_yet_forgotten_goes(two: Path) -> None:
+    """Killed between the new snapshot and the end of the old one."""
+    kept = files(two)
+    older = kept[0].with_name(f"step-000000002-{'0' * 64}.safetensors")
+    older.write_bytes(b"")
+    found, said = resumed(two)
+    assert (found.values["steps"], said, files(two)) == (6, [], kept)
+
+
 def test_with_nothing_there_a_run_begins(tmp_path: Path) -> None:
     assert resumed(tmp_path / "nothing") == (None, [])
 
