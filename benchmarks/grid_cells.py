@@ -1,11 +1,12 @@
 """What the grid of students is made of: the rows of its table, as commands.
 
-A row is one way to a smaller model; a cell is a row for one task and seed.
+A row is one way to a smaller model; a cell is a row for one task and seed. A seed has a teacher of
+its own, from which its students are made.
 """
 
 from dataclasses import dataclass, field
 
-__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "steps"]
+__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "steps", "teacher"]
 
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)
@@ -194,10 +195,15 @@ def _asking(row: Row, task: str) -> dict[str, float]:
 def make_command(cell: Cell) -> list[str] | None:
     """The words after `blip-edge` that make a cell's model in a run folder.
 
-    None of the first seed's teacher, which is there: students of all seeds learn from it.
+    None of the first seed's teacher, which is there.
     """
     words = _words(cell)
     return None if words is None else [*words, "-o", f"students/{cell.name}"]
+
+
+def teacher(task: str, seed: int) -> str:
+    """The model of a run folder that a seed's students of a task are made from."""
+    return f"students/{task}-teacher-{seed}" if seed else task
 
 
 def _words(cell: Cell) -> list[str] | None:
@@ -211,6 +217,6 @@ def _words(cell: Cell) -> list[str] | None:
     settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     store = ("--store", f"stores/{cell.task}-{cell.seed}") if cell.task in row.stored else ()
     return [
-        *(row.verb, cell.task, "--data", "data", "--recipe", recipe, *row.flags, *settings, *store),
-        *("--seed", str(cell.seed)),
+        *(row.verb, teacher(cell.task, cell.seed), "--data", "data", "--recipe", recipe),
+        *(*row.flags, *settings, *store, "--seed", str(cell.seed)),
     ]

@@ -4,7 +4,9 @@
     python benchmarks/student_grid.py --table                         # record -> distill/README.md
 
 The run folder is that of standard_bench.py: its data and its models, which are the teachers. A cell
-takes minutes; those that were not run are told as such. The record is distill/standard.json.
+takes minutes; those that were not run are told as such. The record is distill/standard.json. What
+it says of a task and seed stays if the folder has no teacher for these: a teacher's students are
+measured against it and no other.
 """
 
 import json
@@ -12,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from grid_cells import ROWS, TASKS, Cell, cells, made_as, make_command
+from grid_cells import ROWS, TASKS, Cell, cells, made_as, make_command, teacher
 from runs import ROOT, RunOrTable, blip_edge, read
 from standard_bench import LINES
 from student_tables import PAGE, PLOT, draw, with_table
@@ -28,7 +30,7 @@ def run(folder: Path, minutes: float, tasks: list[str]) -> None:
     (folder / "students").mkdir(exist_ok=True)
     end = time.monotonic() + 60 * minutes
     for cell in cells():
-        if cell.task not in tasks or not (folder / cell.task).exists() or made_as(cell) != cell:
+        if cell.task not in tasks or made_as(cell) != cell or not _can_begin(folder, cell):
             continue
         if time.monotonic() > end:
             break
@@ -39,6 +41,12 @@ def run(folder: Path, minutes: float, tasks: list[str]) -> None:
             words = ["eval", model, "--task", cell.task, "--data", "data", "--ci", "--json"]
             words += ["--k", str(READ)] if cell.task == "retrieval" else []
             _found(folder, cell).write_text(blip_edge(folder, words), encoding="utf-8")
+
+
+def _can_begin(folder: Path, cell: Cell) -> bool:
+    """Whether the folder holds what a cell's model is made from; of a first teacher, itself."""
+    trained = cell.row.verb is None and cell.seed
+    return (folder / ("pretrain" if trained else teacher(cell.task, cell.seed))).exists()
 
 
 def time_models(folder: Path, task: str) -> None:
@@ -57,10 +65,13 @@ def time_models(folder: Path, task: str) -> None:
     _times(folder, task).write_text(blip_edge(folder, words), encoding="utf-8")
 
 
-def record(folder: Path) -> dict[str, Any]:
-    """What is there of the grid."""
+def record(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
+    """What is there of the grid, and what was `kept` of teachers that are not there."""
     found: dict[str, Any] = {}
     for cell in cells():
+        if not (folder / teacher(cell.task, cell.seed)).exists():
+            found |= {cell.name: kept["cells"][cell.name]} if cell.name in kept["cells"] else {}
+            continue
         if not _found(folder, cell).exists():
             continue
         said = read(_found(folder, cell))
@@ -77,7 +88,10 @@ def record(folder: Path) -> dict[str, Any]:
     return {
         "metrics": METRICS,
         "cells": found,
-        "latency_ms": {task: _latencies(folder, task) for task in TASKS},
+        "latency_ms": {
+            task: _latencies(folder, task) if (folder / task).exists() else kept["latency_ms"][task]
+            for task in TASKS
+        },
     }
 
 
@@ -120,8 +134,8 @@ def main() -> None:
         if given.latency:
             for task in given.tasks.split(","):
                 time_models(given.output, task)
-        kept = json.dumps(record(given.output), indent=1)
-        RECORD.write_text(f"{kept}\n", encoding="utf-8")
+        told = json.dumps(record(given.output, read(RECORD)), indent=1)
+        RECORD.write_text(f"{told}\n", encoding="utf-8")
     kept = read(RECORD)
     draw(kept, ROWS, PLOT)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The grid of students: its page says what its record says, and its commands can be given."""
 
 import json
+from pathlib import Path
 
 from tests.project.test_readme_numbers import program_of
 
@@ -77,3 +78,24 @@ def test_a_ranking_that_is_better_and_slower_has_missed() -> None:
         record = {"metrics": program.METRICS, "cells": cells, "latency_ms": {"caption": times}}
         line = next(line for line in tables.goals(record) if "no slower" in line)
         assert ("(missed)" in line) == missed, line
+
+
+def test_a_seeds_students_are_made_from_its_own_teacher() -> None:
+    cells = program_of("grid_cells")
+    for cell in cells.cells():
+        words = cells.make_command(cell)
+        if cell.row.verb is not None:
+            own = cell.task if cell.seed == 0 else f"students/{cell.task}-teacher-{cell.seed}"
+            assert words[1] == own
+            assert "--store" not in words or f"stores/{cell.task}-{cell.seed}" in words
+
+
+def test_what_is_recorded_of_other_teachers_stays(tmp_path: Path) -> None:
+    program = program_of("student_grid")
+    kept = json.loads(program.RECORD.read_text(encoding="utf-8"))
+    assert program.record(tmp_path, kept) == kept
+    (tmp_path / "caption").mkdir()
+    again = program.record(tmp_path, kept)
+    gone = {name for name in kept["cells"] if name.startswith("caption-") and name.endswith("-0")}
+    assert gone and again["cells"].keys() == kept["cells"].keys() - gone
+    assert again["latency_ms"] == {**kept["latency_ms"], "caption": {}}
