@@ -30,6 +30,7 @@ from blip_edge.models import count_parameters, load_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.quantize import QuantizeRecipe, quantize
 from blip_edge.recipe import load
+from blip_edge.runtime.manifest import graph_bytes
 from blip_edge.training import TrainRecipe, train
 
 __all__ = ["quickstart"]
@@ -299,7 +300,7 @@ def _bundle_row(run: _Run, name: str, latency: dict[str, Any]) -> dict[str, Any]
     notes = latency[name]["notes"]
     return {
         "precision": manifest["precision"],
-        "bytes": sum(graph["bytes"] for graph in manifest["graphs"].values()),
+        "bytes": graph_bytes(manifest),
         **{key: metrics[key] for key in _SHOWN},
         **_times(latency, name),
         "max_abs_diff": max(differences),

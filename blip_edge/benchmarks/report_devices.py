@@ -24,18 +24,17 @@ _STAGES = {
     "read": "read, of texts",
     "decode": "decode, from there to words",
 }
-_ASKED = {
-    "caption": ("a caption", "captions a picture"),
-    "vqa": ("an answer", "answers a question"),
-    "retrieval": ("a match", "compares a picture with a text"),
-    "nlvr2": ("a judgement", "judges a sentence about two pictures"),
+_DOES = {
+    "a caption": "captions a picture",
+    "an answer": "answers a question",
+    "a match": "compares a picture with a text",
+    "a judgement": "judges a sentence about two pictures",
 }
-"""What is timed, and what a bundle does in that time."""
 _SPREAD = 20
 """The longest bar over the shortest, up to which both can be seen on one scale."""
 # column heading, how it is found and written, what it means
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
-    ("Of", lambda row: _asked(row)[0], "what is timed, with a picture from its file on"),
+    ("Of", lambda row: wording.timed(row), "what is timed, with a picture from its file on"),
     ("Beams", lambda row: _beams(row), "of the search; 1 is greedy, which a browser always is"),
     ("p50 ms", lambda row: wording.number(row.get("p50_ms")), "median, warm"),
     ("p90 ms", lambda row: wording.number(row.get("p90_ms")), "nine of ten are faster"),
@@ -94,7 +93,7 @@ def device_rows(records: Rows) -> dict[str, Any]:
     A column that nobody fills is left out. Bars are as long as their times are, unless some would
     be too short to see: then each is a whole, and shows shares alone.
     """
-    nothing_new = (wording.number(None), _ASKED["caption"][0])
+    nothing_new = (wording.number(None), wording.timed({}))
     columns = [one for one in _COLUMNS if any(one[1](row) not in nothing_new for row in records)]
     totals = [total for row in records if (total := sum(_stages(row).values()))]
     alike = bool(totals) and max(totals) <= _SPREAD * min(totals)
@@ -128,7 +127,8 @@ def fastest(records: Rows) -> str:
         return "Nothing was timed as a whole."
     best = min(timed, key=lambda record: float(record["p50_ms"]))
     time = wording.number(best["p50_ms"])
-    return f"{best['name']} {_asked(best)[1]} in {time} ms on {best['where']}."
+    does = _DOES.get(wording.timed(best), "answers")
+    return f"{best['name']} {does} in {time} ms on {best['where']}."
 
 
 def regressions(
@@ -177,11 +177,6 @@ def _device(row: Mapping[str, Any]) -> str:
     cpu = row.get("device", {}).get("cpu")
     where = str(row.get("where", "local"))
     return f"{where} · {cpu}" if cpu else where
-
-
-def _asked(row: Mapping[str, Any]) -> tuple[str, str]:
-    task = str(row.get("settings", {}).get("task", "caption"))
-    return _ASKED.get(task, (task, "answers"))
 
 
 def _beams(row: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "plain",
     "score",
     "share",
+    "timed",
 ]
 
 EMPTY = "–"
@@ -24,6 +25,12 @@ _TARGETS = {
     "openvino": "OpenVINO",
     "coreml": "Core ML",
     "executorch": "ExecuTorch",
+}
+_TIMED = {
+    "caption": "a caption",
+    "vqa": "an answer",
+    "retrieval": "a match",
+    "nlvr2": "a judgement",
 }
 _LABELS = {
     "isa": "instruction sets",
@@ -42,6 +49,12 @@ def bundle_name(key: str, row: Mapping[str, Any]) -> str:
     precision = str(row.get("precision") or "")
     words = [_TARGETS.get(target, target), "" if rest == precision else rest, precision.upper()]
     return " ".join(word for word in words if word)
+
+
+def timed(record: Mapping[str, Any]) -> str:
+    """What a record's milliseconds and joules are of; those that do not say are of captions."""
+    task = str(record.get("settings", {}).get("task", "caption"))
+    return _TIMED.get(task, task)
 
 
 def number(value: Any, digits: int = 3) -> str:

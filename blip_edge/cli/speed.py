@@ -171,18 +171,16 @@ def _rejected(
 
 def _remarks(record: "Record") -> Iterator[str]:
     """What the table has no column for."""
+    from blip_edge.benchmarks.wording import timed
+
     if minutes := record["p50_by_minute_ms"]:
         medians = ", ".join(f"{median:.1f}" for median in minutes)
         yield f"p50 ms, minute by minute: {medians}"
     for stage, reached in (record["reached"] or {}).items():
         yield f"{stage} reaches {reached['share']:.0%} of the roof"
     if (joules := record["joules_per_caption"]) is not None:
-        yield f"{joules:.3g} joules {'a caption' if _captions(record) else 'an answer'}"
+        yield f"{joules:.3g} joules {timed(record)}"
     yield from record["notes"]
-
-
-def _captions(record: "Record") -> bool:
-    return bool(record["settings"]["task"] == "caption")
 
 
 def _web(

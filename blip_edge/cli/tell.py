@@ -93,16 +93,21 @@ def _span(value: Any) -> str:
 
 
 def _bundle(facts: Mapping[str, Any]) -> Rows:
+    from blip_edge.benchmarks.wording import timed
+
     rows = [("runs on", f"{facts['target']}, {facts['precision']}")]
+    said: set[str] = set()
     for name, graph in facts["graphs"].items():
         ops = graph.get("ops") or {}
         share = f", {ops['int8']} operators in int8" if ops.get("int8") else ""
-        rows.append((name, f"{graph['file']}, {size_text(graph['bytes'], 'B')}{share}"))
+        size = "the same" if graph["file"] in said else size_text(graph["bytes"], "B")
+        said.add(graph["file"])
+        rows.append((name, f"{graph['file']}, {size}{share}"))
     rows += _quality(facts.get("quality"))
     for record in facts["latency"]:
         if record.get("p50_ms") is not None:
             machine = (record.get("device") or {}).get("cpu", "unknown machine")
-            rows.append(("latency", f"{record['p50_ms']:.1f} ms a caption (p50), {machine}"))
+            rows.append(("latency", f"{record['p50_ms']:.1f} ms {timed(record)} (p50), {machine}"))
     return rows
 
 

@@ -24,7 +24,7 @@ from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.load import load_bundle
 from blip_edge.runtime.loaded import Picture
-from blip_edge.runtime.manifest import read_manifest
+from blip_edge.runtime.manifest import graph_bytes, read_manifest
 from blip_edge.runtime.sums import write_sums
 from blip_edge.training.engine import edge_model
 
@@ -89,7 +89,7 @@ def autotune(
         Tuned(
             form=form,
             p50_ms=round(taken[form], 3) if form in taken else None,
-            bytes=_graph_bytes(folders[form]),
+            bytes=graph_bytes(read_json(folders[form] / "manifest.json")),
             float_psnr_db=round(near[form], 2),
             problem=next(iter(problems[form]), ""),
             chosen=form == chosen,
@@ -134,10 +134,6 @@ def _nearness(
 
 def _outputs(model: EdgeModel, work: Work) -> list[dict[str, F32]]:
     return [PROBES[task].arrays(model, asked, said) for task, asked, said in work]
-
-
-def _graph_bytes(bundle: Path) -> int:
-    return sum(int(row["bytes"]) for row in read_json(bundle / "manifest.json")["graphs"].values())
 
 
 def _ship(folder: Path, draft: Path, rows: Sequence[Tuned]) -> None:
