@@ -11,7 +11,9 @@ __all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)
 SEEDED_TASKS = ("caption", "retrieval")
-"""Tasks of which the rows that carry a claim are run with every seed."""
+"""Tasks of which rows are run with more than one seed."""
+_CLAIMS = len(SEEDS)
+"""Seeds of a row that carries a claim."""
 
 _ALONE = {
     "task_weight": 1.0,
@@ -45,7 +47,8 @@ class Row:
     """None of the teacher itself."""
     flags: tuple[str, ...] = ()
     settings: dict[str, float] = field(default_factory=dict)
-    seeded: bool = False
+    seeds: int = 1
+    """How many of `SEEDS` it is run with."""
     tasks: tuple[str, ...] = TASKS
     stored: tuple[str, ...] = ()
     """Tasks for which the teacher's answers come from a store, which all rows of a task and seed
@@ -85,7 +88,7 @@ _HALF, _QUARTER = ("--keep", "0.5"), ("--keep", "0.25")
 _FASTER = (*_HALF, "--per", "latency")
 
 ROWS = (
-    Row("teacher", "teacher", seeded=True),
+    Row("teacher", "teacher", seeds=_CLAIMS),
     Row(
         "25-alone",
         "25 %, cut out of the teacher, then the task alone",
@@ -116,7 +119,7 @@ ROWS = (
         "44 %, the recipe",
         "distill",
         _size(44),
-        seeded=True,
+        seeds=_CLAIMS,
         stored=_WRITES,
     ),
     Row(
@@ -124,14 +127,14 @@ ROWS = (
         "25 %, the recipe",
         "distill",
         _size(25),
-        seeded=True,
+        seeds=_CLAIMS,
         stored=_WRITES,
     ),
     Row("10", "10 %, the recipe", "distill", _size(10), stored=_ANSWERS),
-    Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE),
-    Row("half", "pruned to 1/2, distilled", "prune", _HALF, stored=_MATCHES),
-    Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeded=True),
-    Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeded=True, stored=_MATCHES),
+    Row("half-alone", "pruned to 1/2, the task alone", "prune", _HALF, _ALONE, seeds=2),
+    Row("half", "pruned to 1/2, distilled", "prune", _HALF, seeds=2, stored=_MATCHES),
+    Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeds=_CLAIMS),
+    Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeds=_CLAIMS, stored=_MATCHES),
     Row(
         "tenth",
         "pruned to 1/10, distilled",
@@ -164,9 +167,9 @@ def cells() -> list[Cell]:
         for seed in SEEDS
         for task in (TASKS if seed == 0 else SEEDED_TASKS)
         for row in ROWS
-        if task in row.tasks and (seed == 0 or row.seeded)
+        if task in row.tasks and seed in SEEDS[: row.seeds]
     ]
-    return sorted(found, key=lambda cell: (cell.seed, not cell.row.seeded, TASKS.index(cell.task)))
+    return sorted(found, key=lambda cell: (cell.seed, -cell.row.seeds, TASKS.index(cell.task)))
 
 
 def made_as(cell: Cell) -> Cell:

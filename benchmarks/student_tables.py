@@ -77,6 +77,9 @@ def _cell(row: Row, task: str, kept: dict[str, Any]) -> str:
     low, high = (scale * bound for bound in found["interval"])
     told = f"{scale * found['metric']:.1f} ({low:.1f} to {high:.1f})"
     seeds = _seeds(row, task, kept)
+    if (seed := _first_seed(row.name, task, kept)) != SEEDS[0]:
+        own = scale * kept["cells"][f"{task}-teacher-{seed}"]["metric"]
+        told += f"; seed {seed}, whose teacher has {own:.1f}"
     if len(seeds) > 1:
         told += f"; {len(seeds)} seeds {min(seeds):.1f} to {max(seeds):.1f}"
     ms = _ms(row.name, task, kept)
@@ -148,8 +151,14 @@ def _minutes(kept: dict[str, Any]) -> list[str]:
 
 
 def _first(row: Row, task: str, kept: dict[str, Any]) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = kept["cells"].get(f"{task}-{row.name}-0")
+    seed = _first_seed(row.name, task, kept)
+    found: dict[str, Any] | None = kept["cells"].get(f"{task}-{row.name}-{seed}")
     return found
+
+
+def _first_seed(name: str, task: str, kept: dict[str, Any]) -> int | None:
+    """The first that a row was run with."""
+    return next((seed for seed in SEEDS if f"{task}-{name}-{seed}" in kept["cells"]), None)
 
 
 def _seeds(row: Row, task: str, kept: dict[str, Any]) -> list[float]:

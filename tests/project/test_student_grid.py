@@ -29,6 +29,19 @@ def test_a_missed_goal_is_told_so() -> None:
     assert "caption 87.5% (missed)" in told[1]
 
 
+def test_a_row_of_another_seed_is_held_to_that_seeds_teacher() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    cell = {"interval": [0.5, 0.9], "items": 500, "parameters": 1000, "minutes": 1.0}
+    cells = {
+        "caption-teacher-0": {**cell, "metric": 0.9},
+        "caption-teacher-1": {**cell, "metric": 0.8},
+        "caption-half-1": {**cell, "metric": 0.7},
+    }
+    told = tables.table({"metrics": program.METRICS, "cells": cells, "latency_ms": {}})
+    assert "70.0 (50.0 to 90.0); seed 1, whose teacher has 80.0" in told
+    assert "90.0 (50.0 to 90.0); 2 seeds 80.0 to 90.0" in told
+
+
 def test_every_cell_is_a_command_that_the_program_takes() -> None:
     from blip_edge.distill import DistillRecipe, PruneRecipe
     from blip_edge.distill.storing import storable
