@@ -12,6 +12,7 @@ from blip_edge.errors import ArtifactError
 __all__ = ["capfilt_page", "is_bootstrapped"]
 
 _FIGURES = "capfilt.json"
+_AREAS = {"roc_auc": "the filter", "confidence_roc_auc": "the captioner's confidence"}
 _KINDS = {"web": "Texts of the web", "synthetic": "Texts that the captioner wrote"}
 
 
@@ -39,6 +40,7 @@ def _values(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     scales = (
         _Scale("probability that text and picture match", 0.0, float(asked["threshold"])),
         _Scale("cosine of their embeddings", -1.0, float(asked["min_itc"])),
+        _Scale("confidence of its captioner", 0.0, float(asked.get("min_confidence", 0))),
     )
     kinds = {source: found[source] for source in _KINDS if found[source]["texts"]}
     return {
@@ -80,15 +82,16 @@ def _tiles(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[dict[str,
             before, after = (_share(truth[key]) for key in ("right", "right_of_kept"))
             detail = f"{_KINDS[source].lower()}, {before} before"
             tiles.append({"what": "Right of what is kept", "value": after, "detail": detail})
-            if "roc_auc" in truth:
-                detail = f"of the filter, {_KINDS[source].lower()}"
-                area = f"{truth['roc_auc']:.3f}"
-                tiles.append({"what": "ROC-AUC", "value": area, "detail": detail})
+            for key, whose in _AREAS.items():
+                if key in truth:
+                    detail = f"of {whose}, {_KINDS[source].lower()}"
+                    area = f"{truth[key]:.3f}"
+                    tiles.append({"what": "ROC-AUC", "value": area, "detail": detail})
     return tiles
 
 
 class _Scale(NamedTuple):
-    """What the filter says of a text, up to 1."""
+    """What a filter or a captioner says of a text, up to 1."""
 
     name: str
     least: float
@@ -114,13 +117,13 @@ def _kind(name: str, kind: Mapping[str, Any], scales: Sequence[_Scale]) -> dict[
             f"{_share(different['distinct_1'])}, {_share(different['distinct_2'])}",
         ),
     ]
-    counts = (kind["histogram"], kind["itc_histogram"])
+    counts = (kind["histogram"], kind["itc_histogram"], kind.get("confidence_histogram", ()))
     charts = [_chart(scale, bins) for scale, bins in zip(scales, counts, strict=True) if any(bins)]
     return {"name": name, "charts": charts, "facts": facts}
 
 
 def _chart(scale: _Scale, counts: Sequence[int]) -> dict[str, Any]:
-    """Bars from the scale's least to 1; those that the filter lets stay are marked."""
+    """Bars from the scale's least to 1; those of texts that may stay are marked."""
     highest, width = max([*counts, 1]), (1 - scale.least) / len(counts)
     starts = [scale.least + number * width for number in range(len(counts))]
     bins = [
@@ -151,9 +154,9 @@ def _example(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _said(row: Mapping[str, Any]) -> str:
-    """What the filter said of a text, as far as it did."""
-    parts = [f"{row['itm']:.2f}"] if "itm" in row else []
-    return ", ".join([*parts, *([f"cosine {row['itc']:.2f}"] if "itc" in row else [])])
+    """What the models said of a text, as far as they did."""
+    named = {"itm": "", "itc": "cosine ", "confidence": "confidence "}
+    return ", ".join(f"{name}{row[key]:.2f}" for key, name in named.items() if key in row)
 
 
 def _picture(folder: Path, name: str) -> tuple[str | None, bool]:

@@ -3,6 +3,7 @@
 A model computes a picture's keys and values once, whatever number of texts it writes or reads.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,22 +142,25 @@ class Bootstrap:
             seed = self.seed + 1_000_003 * (recipe.round - 1) + number
             squares = [picture.squares[named.model.preprocess.size] for picture in pictures]
             for own, captions in zip(texts, self._drawn(named.model, squares, seed), strict=True):
-                own += [
-                    Text(
-                        caption=caption.text,
-                        source="synthetic",
-                        round=recipe.round,
-                        model=named.sha256,
-                        beams=recipe.beams or None,
-                        top_p=None if recipe.beams else recipe.top_p,
-                        seed=seed,
-                    )
-                    for caption in captions
-                ]
+                own += [self._new(caption, named, seed) for caption in captions]
         return [unlike(own) for own in texts]
 
+    def _new(self, caption: Caption, captioner: Named, seed: int) -> Text:
+        recipe, confidence = self.recipe, round(math.exp(caption.score), 6)
+        return Text(
+            caption=caption.text,
+            source="synthetic",
+            round=recipe.round,
+            model=captioner.sha256,
+            beams=recipe.beams or None,
+            top_p=None if recipe.beams else recipe.top_p,
+            seed=seed,
+            confidence=confidence,
+            kept=confidence >= recipe.min_confidence,
+        )
+
     def judge(self, picture: Looked, texts: Sequence[Text]) -> list[Text]:
-        """The texts of a picture with what the filters say; without filters all stay."""
+        """The texts of a picture with what the filters say; without filters they are as before."""
         if not self.filters or not texts:
             return list(texts)
         said = [text.caption for text in texts]

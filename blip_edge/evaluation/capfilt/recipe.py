@@ -27,6 +27,10 @@ class CapfiltRecipe:
     """And when the cosine of its embedding with the picture's (ITC), over all filters, is at least
     this; -1 asks nothing. For filters whose matching head learned little; where their cosines lie,
     `capfilt.json` shows."""
+    min_confidence: float = 0.0
+    """And a new one when the geometric mean of its words' probabilities, under the captioner that
+    wrote it, is at least this. A filter of the same pre-training shares its captioner's mistakes,
+    of which the captioner itself is less sure than of the rest."""
     vote: Vote = "mean"
     """What several filters together say: mean compares their mean probability with `threshold`; of
     majority and all more than half, or every one, must reach it."""
@@ -48,8 +52,8 @@ class CapfiltRecipe:
             )
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not 0 <= self.threshold <= 1 or not 0 <= self.max_bad <= 1:
-            raise UsageError("threshold and max_bad are shares, 0 to 1")
+        if not all(0 <= x <= 1 for x in (self.threshold, self.min_confidence, self.max_bad)):
+            raise UsageError("threshold, min_confidence and max_bad are shares, 0 to 1")
         if not -1 <= self.min_itc <= 1:
             raise UsageError(f"min_itc is a cosine, -1 to 1, got {self.min_itc}")
 

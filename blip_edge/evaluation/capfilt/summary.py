@@ -38,12 +38,16 @@ class _Kind:
     bins: list[int] = field(default_factory=lambda: [0] * _BINS)
     cosines: list[int] = field(default_factory=lambda: [0] * _COSINE_BINS)
     """From -1 to 1."""
+    confidences: list[int] = field(default_factory=lambda: [0] * _BINS)
+    """Of the captioner, in what it wrote."""
     captions: Counter[str] = field(default_factory=Counter)
     grams: tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]] = field(
         default_factory=lambda: (Counter(), Counter())
     )
     right: list[tuple[float, bool, bool]] = field(default_factory=list)
     """Probability, kept, right: of those that somebody knows."""
+    sure: list[tuple[float, bool]] = field(default_factory=list)
+    """The captioner's confidence, right: of the same."""
 
 
 class Tally:
@@ -78,8 +82,12 @@ class Tally:
             kind.bins[_bin(text.itm, _BINS)] += 1
         if text.itc is not None:
             kind.cosines[_bin((text.itc + 1) / 2, _COSINE_BINS)] += 1
+        if text.confidence is not None:
+            kind.confidences[_bin(text.confidence, _BINS)] += 1
         if (right := self._truth(picture, text)) is not None:
             kind.right.append((text.itm if text.itm is not None else 1.0, text.kept, right))
+            if text.confidence is not None:
+                kind.sure.append((text.confidence, right))
         self._show(picture, text)
 
     def _show(self, picture: str, text: Text) -> None:
@@ -116,6 +124,7 @@ def _figures(kind: _Kind) -> dict[str, Any]:
         "noise_ratio": _share(kind.texts - kind.kept, kind.texts),
         "histogram": kind.bins,
         "itc_histogram": kind.cosines,
+        "confidence_histogram": kind.confidences,
         "diversity": {
             "distinct_captions": _share(len(kind.captions), kind.texts),
             **{
@@ -126,6 +135,8 @@ def _figures(kind: _Kind) -> dict[str, Any]:
     }
     if kind.right:
         found["truth"] = _truth(kind.right)
+        if (area := _area(kind.sure)) is not None:
+            found["truth"]["confidence_roc_auc"] = area
     return found
 
 
@@ -144,10 +155,15 @@ def _truth(known: Sequence[tuple[float, bool, bool]]) -> dict[str, Any]:
         "right_of_kept": _share(sum(kept), len(kept)),
         "kept_of_right": _share(sum(kept), rights),
     }
-    if 0 < rights < len(known):
-        scores, labels = [score for score, _, _ in known], [right for _, _, right in known]
-        found["roc_auc"] = round(float(roc_auc(scores, labels)), 6)
+    if (area := _area([(score, right) for score, _, right in known])) is not None:
+        found["roc_auc"] = area
     return found
+
+
+def _area(known: Sequence[tuple[float, bool]]) -> float | None:
+    """How well a score tells right texts from wrong ones; None where there are no two kinds."""
+    scores, labels = [score for score, _ in known], [right for _, right in known]
+    return round(float(roc_auc(scores, labels)), 6) if len(set(labels)) == 2 else None
 
 
 def _disliked(dropped: Counter[str], kept: Counter[str]) -> list[dict[str, Any]]:

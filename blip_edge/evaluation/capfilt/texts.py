@@ -26,6 +26,8 @@ class Text:
     beams: int | None = None
     top_p: float | None = None
     seed: int | None = None
+    confidence: float | None = None
+    """Geometric mean of its words' probabilities under the captioner that wrote it."""
     itm: float | None = None
     """Mean probability, over the filters, that it matches the picture; None: nobody was asked."""
     itc: float | None = None
@@ -62,7 +64,10 @@ def judged(
     vote: Vote,
     min_itc: float = -1.0,
 ) -> Text:
-    """`text` with the probabilities and cosines that filters, at least one, gave it."""
+    """`text` with the probabilities and cosines that filters, at least one, gave it.
+
+    What was not kept before is not kept now.
+    """
     mean, cosine = (sum(said) / len(said) for said in (itm, itc))
     for_it = sum(one >= threshold for one in itm)
     kept = {
@@ -75,5 +80,6 @@ def judged(
         itm=round(mean, 6),
         itc=round(cosine, 6),
         votes=tuple(round(one, 6) for one in itm) if len(itm) > 1 else (),
-        kept=kept and max(-1.0, cosine) >= min_itc,  # rounded, a cosine may be below -1
+        # Rounded, a cosine may be below -1.
+        kept=text.kept and kept and max(-1.0, cosine) >= min_itc,
     )

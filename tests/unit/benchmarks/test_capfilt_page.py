@@ -32,15 +32,16 @@ def clean(tmp_path: Path) -> Path:
     (folder / "dataset.json").write_text(json.dumps(header))
     truth = {"known": 40, "right": 0.6, "right_of_kept": 0.9, "kept_of_right": 0.8, "roc_auc": 0.97}
     row = {"image": "a.png", "caption": "<b>red</b>", "source": "web", "itm": 0.25, "itc": 0.5}
+    new = {**row, "image": "in-a-tar", "source": "synthetic", "confidence": 0.75}
     found = {
         "pictures": 40,
         "skipped": 0,
         "without_text": 3,
         "web": _kind(40, 30, truth=truth),
-        "synthetic": _kind(20, 18),
+        "synthetic": _kind(20, 18, confidence_histogram=[*[0] * 19, 20]),
         "disliked": [{"word": "click", "texts": 9, "dropped": 0.875}],
-        "examples": {"kept": [], "dropped": [row, {**row, "image": "in-a-tar"}]},
-        "recipe": {"threshold": 0.5, "min_itc": 0.5},
+        "examples": {"kept": [], "dropped": [row, new]},
+        "recipe": {"threshold": 0.5, "min_itc": 0.5, "min_confidence": 0.75},
     }
     (folder / "capfilt.json").write_text(json.dumps(found))
     return folder
@@ -59,17 +60,19 @@ def test_the_page_shows_what_was_counted(clean: Path, tmp_path: Path) -> None:
     assert "&lt;b&gt;red&lt;/b&gt;" in said  # a text is no markup
     assert said.count("data:image/png;base64,") == 1  # the other picture is in a tar
     assert "http" not in said
-    # The upper half of the probabilities, and the upper quarter of the cosines, of both sources.
-    assert said.count('class="stays"') == 2 * (10 + 10)
+    # The upper half of the probabilities, and the upper quarter of the cosines, of both sources;
+    # of the captioner's own the upper quarter of its confidence.
+    assert said.count('class="stays"') == 2 * (10 + 10) + 5
     assert "0.50 to 0.55: 40" in said
     assert "cosine of their embeddings" in words
-    assert "0.25, cosine 0.50" in words
+    assert "0.25, cosine 0.50 " in words and "0.25, cosine 0.50, confidence 0.75 " in words
 
 
 def test_without_a_filter_there_is_nothing_to_draw(clean: Path, tmp_path: Path) -> None:
     found = json.loads((clean / "capfilt.json").read_text())
     for source in ("web", "synthetic"):
         found[source] |= {"histogram": [0] * 20, "itc_histogram": [0] * 40}
+    found["synthetic"]["confidence_histogram"] = [0] * 20
     (clean / "capfilt.json").write_text(json.dumps(found))
     assert '<ol class="hist"' not in capfilt_page(clean, tmp_path / "page.html").read_text()
 

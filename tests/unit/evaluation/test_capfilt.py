@@ -289,6 +289,8 @@ def test_what_makes_no_sense_is_refused(
         CapfiltRecipe(captions=3, beams=2)
     with pytest.raises(UsageError, match="min_itc is a cosine"):
         CapfiltRecipe(min_itc=1.5)
+    with pytest.raises(UsageError, match="min_confidence and max_bad are shares"):
+        CapfiltRecipe(min_confidence=1.5)
     with pytest.raises(ArtifactError, match="no text is left"):
         _run(web, tmp_path / "out", folders, captioners=[], recipe=CapfiltRecipe(threshold=1.0))
 

@@ -1,5 +1,10 @@
 """CapFilt's texts: which are one, what filters decide together, and what is counted of them."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,6 +44,24 @@ def test_a_cosine_may_be_asked_for_too(itc: list[float], least: float) -> None:
     assert kept(sure, -1.0), "nothing is asked"
     assert kept(sure, least) == (sum(itc) / len(itc) >= least)
     assert not kept([0.0] * len(itc), -1.0), "the probability counts as before"
+
+
+@given(st.floats(-5, 0), st.floats(0, 1))
+def test_a_new_text_has_to_be_one_that_its_captioner_is_sure_of(score: float, least: float) -> None:
+    class Unsure(Painter):
+        def captions(self, image: list[Image.Image], count: int, **how: Any) -> Any:
+            said = super().captions(image, count, **how)
+            return [[replace(caption, score=score) for caption in each] for each in said]
+
+    red = Looked(squashed(Image.new("RGB", (9, 9), COLOURS["red"]), [4, 6]), ("red thing",))
+    for filters in ([], [Named(Critic(0.9), "c")]):
+        recipe = CapfiltRecipe(min_confidence=least)
+        (texts,) = Bootstrap([Named(Unsure(), "p")], filters, recipe).texts([red])
+        web, new = texts
+        assert (web.kept, web.confidence) == (True, None), "nobody knows how sure the web is"
+        assert new.confidence is not None
+        assert new.confidence == pytest.approx(math.exp(score), abs=1e-6)
+        assert new.kept == (new.confidence >= least)
 
 
 @given(st.lists(st.sampled_from(["a cat", "A cat.", "a  cat", "a dog", "", "!"])))
@@ -103,3 +126,16 @@ def test_figures_of_a_filter_against_the_truth() -> None:
     cosines = [place for place, count in enumerate(found["web"]["itc_histogram"]) if count]
     assert cosines == [4, 12, 24, 36]  # of forty from -1 to 1
     assert found["web"]["diversity"]["distinct_captions"] == 1.0
+    assert not any(found["web"]["confidence_histogram"])
+
+
+def test_figures_of_a_captioner_that_is_sure_of_what_is_right() -> None:
+    sure = {"good": 0.99, "bad": 0.5, "worse": 0.11}
+    tally = Tally(lambda picture, text: text.caption == "good")
+    texts = [Text(caption=c, source="synthetic", round=1, confidence=p) for c, p in sure.items()]
+    tally.add(Found("p", tuple(texts)))
+    found = tally.to_json()["synthetic"]
+    assert found["truth"]["confidence_roc_auc"] == 1.0
+    assert found["truth"]["roc_auc"] == 0.5, "no filter was asked"
+    places = [place for place, count in enumerate(found["confidence_histogram"]) if count]
+    assert places == [2, 10, 19]  # of twenty from 0 to 1
