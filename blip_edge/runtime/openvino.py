@@ -17,6 +17,11 @@ from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
 
 __all__ = ["OpenVinoEngine", "OpenVinoRunner", "compiled", "opener"]
 
+_AMX_ROW, _AMX_WIDE = 32, 512
+_INTEGERS = frozenset({"i4", "i8", "u4", "u8"})
+_FROM_INTEGERS = frozenset({"Convert", "Multiply", "Reshape", "Subtract"})
+"""What makes numbers of a layer's integer weights, one after another."""
+
 
 class OpenVinoEngine(GraphEngine):
     """A BLIP on OpenVINO's CPU plugin.
@@ -146,10 +151,14 @@ def compiled(
         ArtifactError: OpenVINO cannot read it.
     """
     decodes = any(name.startswith("past_") for name in graph.inputs)
+    try:
+        model = core.read_model(str(graph.path))
+    except RuntimeError as error:
+        raise _unreadable(graph, error) from None
     if precision is None:
         can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # A decoding step waits for its weights: it gains nothing, and loses exactness.
-        half = beside == "int8" and not decodes and "BF16" in can
+        half = beside == "int8" and not decodes and "BF16" in can and not _too_narrow(model)
         precision = "bf16" if half else "f32"
     settings = {**settings, "INFERENCE_PRECISION_HINT": precision}
     if decodes:
@@ -157,7 +166,41 @@ def compiled(
         # length is free (seen in 2026.4, in float32 too).
         settings["SNIPPETS_MODE"] = "DISABLE"
     try:
-        return core.compile_model(str(graph.path), "CPU", settings)
+        return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ArtifactError(f"{graph.path}: OpenVINO cannot open it: {reason}") from None
+        raise _unreadable(graph, error) from None
+
+
+def _too_narrow(model: Any) -> bool:
+    """Whether bfloat16 would undo integer weights of a layer whose inputs are floats.
+
+    On processors with AMX the plugin multiplies by integers only from some widths on, and turns
+    those of narrower layers into bfloat16 when it opens them.
+    Source: openvino/src/plugins/intel_cpu/src/nodes/fullyconnected.cpp, 2026.4.
+    """
+    products = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
+    return any(_undone(*size) for node in products if (size := _integer_weights(node)) is not None)
+
+
+def _undone(outputs: int, inputs: int) -> bool:
+    both_small = max(inputs, outputs) <= _AMX_ROW
+    return both_small or (max(inputs, outputs) <= _AMX_WIDE and inputs % _AMX_ROW != 0)
+
+
+def _integer_weights(product: Any) -> tuple[int, int] | None:
+    """Outputs and inputs of a layer of floats and integer weights; None of other products."""
+    given, weight = (product.input_value(side).get_node() for side in (0, 1))
+    while weight.get_type_name() in _FROM_INTEGERS:
+        weight = weight.input_value(0).get_node()
+    if weight.get_type_name() != "Constant" or given.get_type_name() == "FakeQuantize":
+        return None
+    if weight.get_element_type().get_type_name() not in _INTEGERS:
+        return None
+    *_, inputs, outputs = product.get_input_shape(1)
+    turned = product.get_attributes()["transpose_b"]
+    return (inputs, outputs) if turned else (outputs, inputs)
+
+
+def _unreadable(graph: Graph, error: RuntimeError) -> ArtifactError:
+    reason = str(error).strip().splitlines()[-1]
+    return ArtifactError(f"{graph.path}: OpenVINO cannot open it: {reason}")
