@@ -31,7 +31,7 @@ class OpenVinoEngine(GraphEngine):
         threads: how many it may use; its own choice when not given.
         precision: what floating-point layers compute in: "f32", or "bf16", which is faster and less
             exact. When not given it is "bf16" where the processor has it in the graphs of an int8
-            bundle, but for the decoder.
+            bundle, but for the decoder, and for graphs whose integer weights it would undo.
     """
 
     def __init__(
