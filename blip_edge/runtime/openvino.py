@@ -20,7 +20,7 @@ __all__ = ["OpenVinoEngine", "OpenVinoRunner", "compiled", "opener"]
 _AMX_ROW, _AMX_WIDE = 32, 512
 _INTEGERS = frozenset({"i4", "i8", "u4", "u8"})
 _FROM_INTEGERS = frozenset({"Convert", "Multiply", "Reshape", "Subtract"})
-"""What makes numbers of a layer's integer weights, one after another."""
+"""What makes numbers of integers, one after another."""
 
 
 class OpenVinoEngine(GraphEngine):
@@ -189,9 +189,7 @@ def _undone(outputs: int, inputs: int) -> bool:
 
 def _integer_weights(product: Any) -> tuple[int, int] | None:
     """Outputs and inputs of a layer of floats and integer weights; None of other products."""
-    given, weight = (product.input_value(side).get_node() for side in (0, 1))
-    while weight.get_type_name() in _FROM_INTEGERS:
-        weight = weight.input_value(0).get_node()
+    given, weight = (_source(product.input_value(side).get_node()) for side in (0, 1))
     if weight.get_type_name() != "Constant" or given.get_type_name() == "FakeQuantize":
         return None
     if weight.get_element_type().get_type_name() not in _INTEGERS:
@@ -199,6 +197,13 @@ def _integer_weights(product: Any) -> tuple[int, int] | None:
     *_, inputs, outputs = product.get_input_shape(1)
     turned = product.get_attributes()["transpose_b"]
     return (inputs, outputs) if turned else (outputs, inputs)
+
+
+def _source(node: Any) -> Any:
+    """What a number was before it was made out of integers; else the node itself, or near it."""
+    while node.get_type_name() in _FROM_INTEGERS:
+        node = node.input_value(0).get_node()
+    return node
 
 
 def _unreadable(graph: Graph, error: RuntimeError) -> ArtifactError:

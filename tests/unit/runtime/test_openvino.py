@@ -12,7 +12,9 @@ from blip_edge.runtime.openvino import compiled
 openvino = pytest.importorskip("openvino")
 
 
-def product(inputs: int, outputs: int, *, turned: bool = True, rounded: bool = False) -> Any:
+def product(
+    inputs: int, outputs: int, *, turned: bool = True, rounded: bool = False, twice: bool = False
+) -> Any:
     """A layer with integer weights, its inputs rounded to integers or not."""
     op = openvino.opset13
     given = op.parameter([-1, inputs], np.float32, name="x")
@@ -22,6 +24,8 @@ def product(inputs: int, outputs: int, *, turned: bool = True, rounded: bool = F
     if rounded:
         limits = (op.constant(np.float32(limit)) for limit in (0, 255, 0, 255))
         left = op.fake_quantize(left, *limits, 256)
+        if twice:  # as ONNX files have it: to integers and back
+            left = op.multiply(op.convert(op.convert(left, "u8"), "f32"), np.float32(1))
     return openvino.Model([op.matmul(left, right, False, turned)], [given])
 
 
@@ -58,8 +62,11 @@ def test_integer_weights_stay_integers_at_every_width(
     assert computes_in == ("bf16" if half and not narrow else "f32")
 
 
-def test_layers_that_round_their_inputs_compute_in_integers_anyway(tmp_path: Path) -> None:
-    model = opened(product(48, 64, rounded=True), tmp_path)
+@pytest.mark.parametrize("twice", [False, True])
+def test_layers_that_round_their_inputs_compute_in_integers_anyway(
+    tmp_path: Path, twice: bool
+) -> None:
+    model = opened(product(48, 64, rounded=True, twice=twice), tmp_path)
     assert all(kernel.endswith("I8") for _, kernel in products(model))
     half = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert (model.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "bf16") == half
