@@ -138,15 +138,14 @@ def _ranked(kept: dict[str, Any]) -> list[str]:
 
 def _minutes(kept: dict[str, Any]) -> list[str]:
     """How long the cells took that were made here."""
-    took = {
-        name: cell["minutes"] for name, cell in kept["cells"].items() if "-teacher-" not in name
-    }
+    took = [cell["minutes"] for name, cell in kept["cells"].items() if "-teacher-" not in name]
     if not took:
         return []
-    over = ", ".join(f"{name} {minutes:g}" for name, minutes in took.items() if minutes > MINUTES)
+    over = sum(minutes > MINUTES for minutes in took)
+    missed = f"; {over} of {len(took)} took longer (missed)" if over else ""
     return [
         f"- minutes of a cell, on shared cores and with pauses, goal at most {MINUTES}: "
-        f"{min(took.values()):g} to {max(took.values()):g}{f' (missed: {over})' if over else ''}"
+        f"{min(took):g} to {max(took):g}, median {statistics.median(took):g}{missed}"
     ]
 
 

@@ -29,6 +29,15 @@ def test_a_missed_goal_is_told_so() -> None:
     assert "caption 87.5% (missed)" in told[1]
 
 
+def test_cells_that_took_too_long_are_counted() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    cell = {"metric": 0.8, "interval": [0.5, 0.9], "items": 500, "parameters": 1000}
+    took = {"caption-teacher-0": 25.0, "caption-25-0": 4.5, "caption-25-1": 6.0}
+    cells = {name: {**cell, "minutes": minutes} for name, minutes in took.items()}
+    told = tables.table({"metrics": program.METRICS, "cells": cells, "latency_ms": {}})
+    assert "at most 5: 4.5 to 6, median 5.25; 1 of 2 took longer (missed)" in told
+
+
 def test_a_row_of_another_seed_is_held_to_that_seeds_teacher() -> None:
     tables, program = program_of("student_tables"), program_of("student_grid")
     cell = {"interval": [0.5, 0.9], "items": 500, "parameters": 1000, "minutes": 1.0}
