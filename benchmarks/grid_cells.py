@@ -169,7 +169,7 @@ def cells() -> list[Cell]:
         for row in ROWS
         if task in row.tasks and seed in SEEDS[: row.seeds]
     ]
-    return sorted(found, key=lambda cell: (cell.seed, -cell.row.seeds, TASKS.index(cell.task)))
+    return sorted(found, key=lambda cell: (-cell.row.seeds, cell.seed, TASKS.index(cell.task)))
 
 
 def made_as(cell: Cell) -> Cell:
