@@ -53,6 +53,13 @@ ROWS = (
     Row("captioner", "captioner only", captioners=_NOISY, seeded=True),
     Row("both", "captioner and filter", **_BOTH, seeded=True),
     Row(
+        "sure",
+        f"captioner and filter, new texts from a confidence of {SURE:g} on",
+        **_BOTH,
+        flags=("--set", f"min_confidence={SURE:g}"),
+        seeded=True,
+    ),
+    Row(
         "filtered",
         "both, by models of the filtered texts",
         ("filter",),
@@ -60,12 +67,6 @@ ROWS = (
         ("--set", "round=2"),
     ),
     Row("beams", "both, captions by beam search", **_BOTH, flags=("--recipe", "web-beams")),
-    Row(
-        "sure",
-        f"both, new texts from a confidence of {SURE:g} on",
-        **_BOTH,
-        flags=("--set", f"min_confidence={SURE:g}"),
-    ),
     Row("shared", "both, one model for the two", ("shared",), ("shared",)),
     Row("longer", "people's and the web's texts, 5,000 steps", steps=LONG),
     Row("longer-filter", "filter only, 5,000 steps", filters=("longer",), steps=LONG),
