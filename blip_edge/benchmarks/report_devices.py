@@ -34,7 +34,7 @@ _SPREAD = 20
 """The longest bar over the shortest, up to which both can be seen on one scale."""
 # column heading, how it is found and written, what it means
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
-    ("Of", lambda row: wording.timed(row), "what is timed, with a picture from its file on"),
+    ("Of", wording.timed, "what is timed, with a picture from its file on"),
     ("Beams", lambda row: _beams(row), "of the search; 1 is greedy, which a browser always is"),
     ("p50 ms", lambda row: wording.number(row.get("p50_ms")), "median, warm"),
     ("p90 ms", lambda row: wording.number(row.get("p90_ms")), "nine of ten are faster"),
