@@ -92,18 +92,17 @@ def goals(kept: dict[str, Any]) -> list[str]:
     for goal in GOALS:
         shares = []
         for task in TASKS:
-            teacher, student = (_mean(name, task, kept) for name in ("teacher", goal.row))
-            if teacher and student is not None:
+            if (means := _means(("teacher", goal.row), task, kept)) is not None:
+                teacher, student = means
                 share = math.floor(1000 * student / teacher) / 1000  # a near miss is none
                 shares.append(f"{task} {share:.1%}{'' if share >= goal.share else ' (missed)'}")
         told = ", ".join(shares) or NOT_RUN
         lines.append(f"- {goal.what}, goal {goal.share:.0%} of the teacher's metric: {told}")
     lost = []
     for task in TASKS:
-        teacher, with_it, alone = (
-            _mean(name, task, kept) for name in ("teacher", "quarter", "quarter-alone")
-        )
-        if teacher is not None and with_it is not None and alone is not None:
+        means = _means(("teacher", "quarter", "quarter-alone"), task, kept)
+        if means is not None:
+            teacher, with_it, alone = means
             met = "" if teacher - with_it <= MOST_LOST and with_it > alone else " (missed)"
             lost.append(f"{task} {teacher - with_it:.1f} against {teacher - alone:.1f} alone{met}")
     lines.append(
@@ -121,9 +120,9 @@ def _ranked(kept: dict[str, Any]) -> list[str]:
     """What both rankings keep, and in how many milliseconds."""
     told, names = [], ("latency", "latency-even")
     for task in TASKS:
-        joint, even = (_mean(name, task, kept) for name in names)
-        if joint is None or even is None:
+        if (means := _means(names, task, kept)) is None:
             continue
+        joint, even = means
         met, times = joint > even, ["", ""]
         mine, theirs = (_ms(name, task, kept) for name in names)
         if mine is not None and theirs is not None:
@@ -166,10 +165,15 @@ def _seeds(row: Row, task: str, kept: dict[str, Any]) -> list[float]:
     return [scale * kept["cells"][name]["metric"] for name in names if name in kept["cells"]]
 
 
-def _mean(name: str, task: str, kept: dict[str, Any]) -> float | None:
-    """Over the seeds that were run, in percent."""
-    found = _seeds(next(row for row in ROWS if row.name == name), task, kept)
-    return statistics.fmean(found) if found else None
+def _means(names: Sequence[str], task: str, kept: dict[str, Any]) -> list[float] | None:
+    """Of each row over the seeds that all of them were run with, in percent."""
+    scale = _scale(task, kept)
+    found = [
+        [scale * kept["cells"][f"{task}-{name}-{seed}"]["metric"] for name in names]
+        for seed in SEEDS
+        if all(f"{task}-{name}-{seed}" in kept["cells"] for name in names)
+    ]
+    return [statistics.fmean(values) for values in zip(*found, strict=True)] if found else None
 
 
 def _ms(name: str, task: str, kept: dict[str, Any]) -> float | None:

@@ -51,6 +51,16 @@ def test_a_row_of_another_seed_is_held_to_that_seeds_teacher() -> None:
     assert "90.0 (50.0 to 90.0); 2 seeds 80.0 to 90.0" in told
 
 
+def test_a_student_is_held_to_the_teachers_of_its_seeds() -> None:
+    tables, program = program_of("student_tables"), program_of("student_grid")
+    cell = {"interval": [0.5, 0.9], "items": 500, "parameters": 1000, "minutes": 1.0}
+    found = {"teacher-0": 0.8, "teacher-1": 0.4, "44-0": 0.8, "44-1": 0.2, "25-0": 0.8}
+    cells = {f"caption-{name}": {**cell, "metric": metric} for name, metric in found.items()}
+    told = tables.goals({"metrics": program.METRICS, "cells": cells, "latency_ms": {}})
+    assert "caption 83.3% (missed)" in told[0], "the mean of two, against that of two"
+    assert "caption 100.0%" in told[1], "one against its own"
+
+
 def test_every_cell_is_a_command_that_the_program_takes() -> None:
     from blip_edge.distill import DistillRecipe, PruneRecipe
     from blip_edge.distill.storing import storable
