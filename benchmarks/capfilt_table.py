@@ -88,7 +88,7 @@ def _told(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
         met = "" if min(areas) >= 0.97 else " (missed)"
         each = ", ".join(f"{area:.3f}" for area in areas)
         lines.append(f"- ROC-AUC of the filter on the web's texts, goal 0.97: {each}{met}")
-    lines += _length(kept, seeds)
+    lines += [*_sureness(kept, seeds), *_length(kept, seeds)]
     for claim, (name, (scale, words)) in product(CLAIMS, METRICS.items()):
         rows = (claim.noisy, claim.both, *claim.others)
         noisy, both, *others = (_mean(kept, row, name, scale, seeds) for row in rows)
@@ -101,6 +101,21 @@ def _told(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
             f"goal best of {claim.of}{met}"
         )
     return lines
+
+
+def _sureness(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
+    """Who tells right new texts from wrong ones."""
+    known = [
+        cell["texts"]["synthetic"]["truth"]
+        for seed in seeds
+        if (cell := kept["cells"].get(f"sure-{seed}"))
+    ]
+    told = [
+        ", ".join(f"{truth[key]:.2f}" for truth in known)
+        for key in ("confidence_roc_auc", "roc_auc")
+    ]
+    said = f"- ROC-AUC on new texts: their captioner's confidence {told[0]}, the filter {told[1]}"
+    return [said] if known else []
 
 
 def _length(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
