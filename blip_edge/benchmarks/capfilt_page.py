@@ -12,7 +12,6 @@ from blip_edge.errors import ArtifactError
 __all__ = ["capfilt_page", "is_bootstrapped"]
 
 _FIGURES = "capfilt.json"
-_AREAS = {"roc_auc": "the filter", "confidence_roc_auc": "the captioner's confidence"}
 _KINDS = {"web": "Texts of the web", "synthetic": "Texts that the captioner wrote"}
 
 
@@ -82,11 +81,10 @@ def _tiles(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[dict[str,
             before, after = (_share(truth[key]) for key in ("right", "right_of_kept"))
             detail = f"{_KINDS[source].lower()}, {before} before"
             tiles.append({"what": "Right of what is kept", "value": after, "detail": detail})
-            for key, whose in _AREAS.items():
-                if key in truth:
-                    detail = f"of {whose}, {_KINDS[source].lower()}"
-                    area = f"{truth[key]:.3f}"
-                    tiles.append({"what": "ROC-AUC", "value": area, "detail": detail})
+            if "roc_auc" in truth:
+                detail = f"of the filter, {_KINDS[source].lower()}"
+                area = f"{truth['roc_auc']:.3f}"
+                tiles.append({"what": "ROC-AUC", "value": area, "detail": detail})
     return tiles
 
 
@@ -110,6 +108,8 @@ def _kind(name: str, kind: Mapping[str, Any], scales: Sequence[_Scale]) -> dict[
             ),
             ("of the right ones kept", _share(truth["kept_of_right"])),
         ]
+        if (area := truth.get("confidence_roc_auc")) is not None:
+            facts.append(("ROC-AUC of the captioner's confidence", f"{area:.3f}"))
     facts += [
         ("different captions", _share(different["distinct_captions"])),
         (

@@ -68,6 +68,18 @@ def test_the_page_shows_what_was_counted(clean: Path, tmp_path: Path) -> None:
     assert "0.25, cosine 0.50 " in words and "0.25, cosine 0.50, confidence 0.75 " in words
 
 
+def test_where_the_truth_is_known_a_captioners_confidence_is_held_to_it(
+    clean: Path, tmp_path: Path
+) -> None:
+    found = json.loads((clean / "capfilt.json").read_text())
+    found["synthetic"]["truth"] = {**found["web"]["truth"], "confidence_roc_auc": 0.8125}
+    (clean / "capfilt.json").write_text(json.dumps(found))
+    said = capfilt_page(clean, tmp_path / "page.html").read_text()
+    words = " ".join(re.sub(r"<[^>]+>", " ", said).split())
+    assert "ROC-AUC of the captioner's confidence 0.812" in words.replace("&#39;", "'")
+    assert "nobody knows how many" not in words
+
+
 def test_without_a_filter_there_is_nothing_to_draw(clean: Path, tmp_path: Path) -> None:
     found = json.loads((clean / "capfilt.json").read_text())
     for source in ("web", "synthetic"):
