@@ -7,6 +7,7 @@ holds the step and the digest of its bytes, so that a damaged one is told from a
 import json
 import os
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ __all__ = ["Checkpoints", "Snapshot"]
 
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{64})\.safetensors")
-_DRAFT = ".draft.safetensors"
+# A folder: safetensors writes beside what it writes, and a killed process leaves that there.
+_DRAFT = ".draft"
 _KEPT = 2
 _ABSENT = object()
 
@@ -93,6 +95,7 @@ class Checkpoints:
                 continue
             self._require_same(snapshot.values["identity"])
             whole = [path for path in found if path not in damaged]
+            self._forget_draft()
             _delete(damaged + whole[:-_KEPT])  # damaged ones must not count among the last two
             return snapshot
         raise ArtifactError(f"no checkpoint in {self.folder} is whole; delete it to begin again")
@@ -104,9 +107,9 @@ class Checkpoints:
             ArtifactError: it cannot be written; those before it stay.
         """
         values = {"format": _FORMAT, "identity": self._identity, **snapshot.values}
-        draft = self.folder / _DRAFT
+        draft = self.folder / _DRAFT / "snapshot.safetensors"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            draft.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(values, allow_nan=False)
             tensors = {name: tensor.contiguous() for name, tensor in snapshot.tensors.items()}
             save_file(tensors, draft, metadata={"values": text})
@@ -114,18 +117,23 @@ class Checkpoints:
             draft.rename(self.folder / f"step-{step:09}-{sha256_file(draft)}.safetensors")
             _flush(self.folder)
         except (OSError, SafetensorError) as error:
-            draft.unlink(missing_ok=True)
+            self._forget_draft()
             raise ArtifactError(
                 f"{self.folder}: the checkpoint of step {step} cannot be written: {error}; make "
                 "room and continue with --resume"
             ) from None
+        self._forget_draft()
         _delete(self._files()[:-_KEPT])
 
     def clear(self) -> None:
         """Delete them all, and their folder if it holds nothing else."""
-        _delete([*self._files(), self.folder / _DRAFT])
+        self._forget_draft()
+        _delete(self._files())
         with suppress(OSError):
             self.folder.rmdir()
+
+    def _forget_draft(self) -> None:
+        shutil.rmtree(self.folder / _DRAFT, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():

@@ -73,6 +73,8 @@ def test_what_a_killed_run_had_not_yet_forgotten_goes(two: Path) -> None:
     kept = files(two)
     older = kept[0].with_name(f"step-000000002-{'0' * 64}.safetensors")
     older.write_bytes(b"")
+    (two / ".draft").mkdir()
+    (two / ".draft" / ".tmpAbCdEf").write_bytes(b"half of it")
     found, said = resumed(two)
     assert (found.values["steps"], said, files(two)) == (6, [], kept)
 
