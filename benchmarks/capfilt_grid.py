@@ -27,7 +27,7 @@ STEPS, LONG = 2000, 5000
 READ = 32
 """Candidates of a query that are read again, of the test split's 500."""
 SURE = 0.88
-"""From here on the captioner is right of five in six of val's pictures, of which people wrote."""
+"""How sure is sure enough: looked for on val's pictures, of which people wrote."""
 METRICS = {"caption": ("truth", "CIDEr"), "retrieval": ("r_mean",)}
 
 

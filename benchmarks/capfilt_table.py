@@ -91,11 +91,10 @@ def _told(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
     lines += [*_sureness(kept, seeds), *_length(kept, seeds)]
     for claim, (name, (scale, words)) in product(CLAIMS, METRICS.items()):
         rows = (claim.noisy, claim.both, *claim.others)
-        noisy, both, *others = (_mean(kept, row, name, scale, seeds) for row in rows)
-        if noisy is None or both is None:
+        if (means := _means(kept, rows, name, scale, seeds)) is None:
             continue
-        best = all(other is None or both > other for other in others)
-        met = "" if best and both > noisy else " (missed)"
+        noisy, both, *others = means
+        met = "" if all(both > other for other in (noisy, *others)) else " (missed)"
         lines.append(
             f"- {words}: {claim.called} {both:.1f} against {noisy:.1f} on the noisy texts, "
             f"goal best of {claim.of}{met}"
@@ -120,24 +119,26 @@ def _sureness(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
 
 def _length(kept: dict[str, Any], seeds: Sequence[int]) -> list[str]:
     """Whether it is the length of the training that filtered texts gain by (table 12)."""
-    longer, filtered = (_mean(kept, row, "truth", 100, seeds) for row in ("longer", "filter"))
-    if longer is None or filtered is None:
+    if (means := _means(kept, ("longer", "filter"), "truth", 100, seeds)) is None:
         return []
+    longer, filtered = means
     return [
         f"- captions wholly true: 5,000 steps on the noisy texts {longer:.1f}, goal below the "
         f"filter alone in 2,000, {filtered:.1f}{'' if longer < filtered else ' (missed)'}"
     ]
 
 
-def _mean(
-    kept: dict[str, Any], row: str, name: str, scale: int, seeds: Sequence[int]
-) -> float | None:
+def _means(
+    kept: dict[str, Any], rows: Sequence[str], name: str, scale: int, seeds: Sequence[int]
+) -> list[float] | None:
+    """Of each row over the seeds that all of them were run with."""
+    cells = kept["cells"]
     found = [
-        scale * cell["metrics"][name]["value"]
+        [scale * cells[f"{row}-{seed}"]["metrics"][name]["value"] for row in rows]
         for seed in seeds
-        if (cell := kept["cells"].get(f"{row}-{seed}")) is not None
+        if all(f"{row}-{seed}" in cells for row in rows)
     ]
-    return statistics.fmean(found) if found else None
+    return [statistics.fmean(values) for values in zip(*found, strict=True)] if found else None
 
 
 def with_table(page: str, kept: dict[str, Any], rows: Sequence[Any], seeds: Sequence[int]) -> str:

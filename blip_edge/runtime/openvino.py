@@ -176,7 +176,7 @@ def _too_narrow(model: Any) -> bool:
 
     On processors with AMX the plugin multiplies by integers only from some widths on, and turns
     those of narrower layers into bfloat16 when it opens them.
-    Source: openvino/src/plugins/intel_cpu/src/nodes/fullyconnected.cpp, 2026.4.
+    Source: openvino/src/plugins/intel_cpu/src/nodes/fullyconnected.cpp.
     """
     products = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
     return any(_undone(*size) for node in products if (size := _integer_weights(node)) is not None)
