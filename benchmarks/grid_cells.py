@@ -11,7 +11,7 @@ __all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)
 SEEDED_TASKS = ("caption", "retrieval")
-"""Tasks of which rows are run with more than one seed."""
+"""Tasks of which more than one seed is asked."""
 _CLAIMS = len(SEEDS)
 """Seeds of a row that carries a claim."""
 
@@ -46,9 +46,9 @@ class Row:
     verb: str | None = None
     """None of the teacher itself."""
     flags: tuple[str, ...] = ()
-    settings: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, float] = field(default_factory=dict, hash=False)
     seeds: int = 1
-    """How many of `SEEDS` it is run with."""
+    """How many of `SEEDS` are asked of it."""
     tasks: tuple[str, ...] = TASKS
     stored: tuple[str, ...] = ()
     """Tasks for which the teacher's answers come from a store, which all rows of a task and seed
@@ -161,15 +161,23 @@ ROWS = (
 
 
 def cells() -> list[Cell]:
-    """All, in the order in which they are run: what carries a claim comes first."""
+    """All, in the order in which they are run.
+
+    What is asked comes before further seeds, and what carries a claim before the rest.
+    """
     found = [
         Cell(row, task, seed)
         for seed in SEEDS
-        for task in (TASKS if seed == 0 else SEEDED_TASKS)
+        for task in TASKS
         for row in ROWS
-        if task in row.tasks and seed in SEEDS[: row.seeds]
+        if task in row.tasks
     ]
-    return sorted(found, key=lambda cell: (-cell.row.seeds, cell.seed, TASKS.index(cell.task)))
+    return sorted(found, key=_place)
+
+
+def _place(cell: Cell) -> tuple[bool, int, int, int]:
+    asked = SEEDS[: cell.row.seeds if cell.task in SEEDED_TASKS else 1]
+    return (cell.seed not in asked, -cell.row.seeds, cell.seed, TASKS.index(cell.task))
 
 
 def made_as(cell: Cell) -> Cell:

@@ -11,6 +11,7 @@ measured against it and no other.
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ READ = 32
 """Candidates of a query that are read again, of the test split's 500."""
 
 
-def run(folder: Path, minutes: float, tasks: list[str]) -> None:
-    """Make and measure what is not there yet, until the time is up."""
+def run(folder: Path, minutes: float, tasks: Sequence[str], rows: Sequence[str]) -> None:
+    """Make and measure what is not there yet of these tasks and rows, until the time is up."""
     (folder / "students").mkdir(exist_ok=True)
     end = time.monotonic() + 60 * minutes
-    for cell in cells():
-        if cell.task not in tasks or made_as(cell) != cell or not _can_begin(folder, cell):
+    wanted = [cell for cell in cells() if cell.task in tasks and cell.row.name in rows]
+    for cell in dict.fromkeys(made_as(cell) for cell in wanted):
+        if not _can_begin(folder, cell):
             continue
         if time.monotonic() > end:
             break
@@ -124,15 +126,18 @@ def main() -> None:
     """Run, record, draw and write the table; or the last two alone."""
     parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="of these tasks only")
+    for what, names in (("task", TASKS), ("row", tuple(row.name for row in ROWS))):
+        told = f"of these {what}s only: {', '.join(names)}"
+        options = {"choices": names, "default": names, "metavar": what.upper()}
+        parser.add_argument(f"--{what}s", nargs="+", help=told, **options)
     parser.add_argument(
         "--latency", action="store_true", help="also time all models of these tasks"
     )
     given = parser.ask()
     if given.output is not None:
-        run(given.output, given.minutes, given.tasks.split(","))
+        run(given.output, given.minutes, given.tasks, given.rows)
         if given.latency:
-            for task in given.tasks.split(","):
+            for task in given.tasks:
                 time_models(given.output, task)
         told = json.dumps(record(given.output, read(RECORD)), indent=1)
         RECORD.write_text(f"{told}\n", encoding="utf-8")

@@ -131,3 +131,12 @@ def test_what_is_recorded_of_other_teachers_stays(tmp_path: Path) -> None:
     gone = {name for name in kept["cells"] if name.startswith("caption-") and name.endswith("-0")}
     assert gone and again["cells"].keys() == kept["cells"].keys() - gone
     assert again["latency_ms"] == {**kept["latency_ms"], "caption": {}}
+
+
+def test_what_is_asked_is_run_before_further_seeds() -> None:
+    cells = program_of("grid_cells")
+    order = [cell.name for cell in cells.cells()]
+    asked = ("caption-25-2", "retrieval-half-1", "vqa-10-0", "nlvr2-latency-even-0")
+    further = ("vqa-teacher-1", "caption-half-2", "nlvr2-25-hidden-1")
+    assert max(map(order.index, asked)) < min(map(order.index, further))
+    assert order.index("nlvr2-teacher-1") < order.index("nlvr2-25-hidden-1")
