@@ -7,14 +7,14 @@ the old folder or none, and leaves a `provenance.json` that names its parents by
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from blip_edge.errors import ArtifactError, ToleranceError
+from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 
 __all__ = [
     "Kind",
@@ -47,17 +47,22 @@ _PROVENANCE = "provenance.json"
 
 
 @contextmanager
-def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
+def writing(
+    output: Path, *, force: bool = False, reads: Iterable[Path | str | None] = ()
+) -> Iterator[Path]:
     """Yield a draft folder that becomes `output` only if the block ends well.
+
+    What the block `reads` is never replaced.
 
     When the block raises a ToleranceError, `output` stays as it was and the draft becomes
     `OUT.rejected`, where it can be looked at; the error then says so.
 
     Raises:
         ArtifactError: `output` exists and `force` is off, or `output` cannot be written.
+        UsageError: `output` is what is read, or what is read lies in it.
     """
     output = Path(output)
-    require_free(output, force=force)
+    require_free(output, force=force, reads=reads)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
@@ -75,11 +80,14 @@ def writing(output: Path, *, force: bool = False) -> Iterator[Path]:
         _put(draft, output, Path(folder) / "replaced")
 
 
-def require_free(output: Path, *, force: bool = False) -> None:
+def require_free(
+    output: Path, *, force: bool = False, reads: Iterable[Path | str | None] = ()
+) -> None:
     """See that `writing` may put something there.
 
     Raises:
         ArtifactError: `output` exists and `force` is off, or it is not ours to replace.
+        UsageError: `output` is what is read, or what is read lies in it.
     """
     if output.exists() and not force:
         raise ArtifactError(f"{output} already exists; pass --force to replace it")
@@ -87,6 +95,10 @@ def require_free(output: Path, *, force: bool = False) -> None:
         raise ArtifactError(
             f"{output} was not written by blip-edge; it is not replaced, even with --force"
         )
+    place = output.resolve()
+    for read in reads:
+        if output.exists() and read is not None and Path(read).resolve().is_relative_to(place):
+            raise UsageError(f"{output} would replace {read}, which is read; choose another output")
 
 
 def begin_run(folder: Path, identity: dict[str, Any], *, resume: bool) -> None:

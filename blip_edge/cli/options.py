@@ -41,7 +41,10 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one recipe key; can be repeated."),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", help="The same seed gives the same result.")
+    int,
+    typer.Option(
+        "--seed", metavar="N", min=0, max=2**63 - 1, help="The same seed gives the same result."
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", metavar="", help="Replace the output if it is there.")

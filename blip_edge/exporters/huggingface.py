@@ -45,7 +45,7 @@ def export_huggingface(model: Path, output: Path, *, force: bool = False) -> Pat
         raise ArtifactError(
             f"{model}: transformers does not read quantization.json; export the float model"
         )
-    with writing(output, force=force) as draft:
+    with writing(output, force=force, reads=(model,)) as draft:
         save_model(draft, loaded)
         if (model / _README).is_file():
             shutil.copyfile(model / _README, draft / _README)

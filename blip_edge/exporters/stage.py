@@ -105,7 +105,7 @@ def export(
     precision = precision_of(model, target, _TARGETS[target], recipe)
 
     order = _Order(model, target, precision, recipe, data, seed, progress)
-    with writing(output, force=force) as draft:
+    with writing(output, force=force, reads=(model, data)) as draft:
         form = _TARGETS[target].form(recipe) if precision == "int8" else DECIDED
         problems = _tuned(draft, order) if recipe.autotune else _build(draft, order, form)
         if problems:

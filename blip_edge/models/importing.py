@@ -81,7 +81,7 @@ def import_model(
     started = time.monotonic()
     if task is not None and task not in ARCHITECTURES:
         raise UsageError(f"task {task!r} is none of {', '.join(ARCHITECTURES)}")
-    with writing(output, force=force) as draft:
+    with writing(output, force=force, reads=(source,)) as draft:
         found = _open(source, task)
         model = _model(found, tokenizer, image_size, progress)
         save_model(draft, model)

@@ -81,7 +81,7 @@ def quantize(
     require(recipe.engine)
     original, dataset = _model(Path(model)), Dataset.open(data)
     judged = judged_by(original)
-    with writing(output, force=force) as draft:
+    with writing(output, force=force, reads=(model, data)) as draft:
         items = _items(dataset, judged, recipe, progress)
         seen = _look(original, judged.task, dataset, recipe, seed, progress)
         smoothing, outliers = evened_out(original, seen, recipe, progress=progress)

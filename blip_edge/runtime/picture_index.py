@@ -74,7 +74,7 @@ def index_pictures(
     """
     model, pictures = Path(model), Path(pictures)
     names = pictures_below(pictures)
-    with writing(output, force=force) as draft:
+    with writing(output, force=force, reads=(model, pictures)) as draft:
         opened = load(model, threads=threads)
         opened.require("retrieval")
         kept: list[str] = []

@@ -78,7 +78,7 @@ def bootstrap_in_rounds(
         raise ArtifactError(
             f"{data} has no caption_train.json; models between rounds learn from it"
         )
-    require_free(output, force=force)
+    require_free(output, force=force, reads=(data, *captioners, *filters))
     folder = Path(output).with_name(f"{Path(output).name}.rounds")
     if force and not resume and (folder / "run.json").is_file():
         shutil.rmtree(folder)

@@ -109,7 +109,9 @@ def carry_out(work: Work, begin: Callable[[Source, Progress], Begun]) -> Path:
     leads = processes.rank() == 0
     progress = progress if leads else SILENT
     with (
-        writing(output, force=work.force) if leads else nullcontext(output) as draft,
+        writing(output, force=work.force, reads=(work.data, *work.parents))
+        if leads
+        else nullcontext(output) as draft,
         written(work.log_dir if leads else None) as listener,
     ):
         torch.manual_seed(seed)

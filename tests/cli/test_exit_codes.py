@@ -29,6 +29,7 @@ def is_one_error_line(err: str) -> bool:
         (["caption", "m", "a.jpg", "--beams", "0"], 2, "--beams"),
         (["caption", "m", "a.jpg", "--beams", "two"], 2, "--beams"),
         (["train", "--data", "x", "-o", "y", "--task", "sing"], 2, "--task"),
+        (["train", "--data", "x", "-o", "y", "--seed", "-1"], 2, "--seed"),
         (["data", "make", "shapes", "-o", "{tmp}/d", "--set", "trian=3"], 2, "'train'"),
         (["data", "make", "shapes", "-o", "{tmp}/d", "--set", "train"], 2, "key=value"),
         (["data", "make", "shapes", "-o", "{tmp}/d", "--set", "colours=99"], 2, "colours"),
@@ -66,6 +67,31 @@ def test_force_spares_what_is_not_ours(run: Run, tmp_path: Path) -> None:
     argv = ("data", "make", "shapes", "-o", tmp_path / "thesis", *TINY_WORLD, "--force")
     assert run(*argv)[0] == 3
     assert (tmp_path / "thesis" / "chapter1.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("train", "--data", "{data}", "--init", "{model}"),
+        ("distill", "{model}", "--data", "{data}"),
+        ("prune", "{model}", "--data", "{data}"),
+        ("quantize", "{model}", "--data", "{data}"),
+        ("export", "{model}", "--target", "onnx"),
+        ("export", "{model}", "--target", "huggingface"),
+        ("import", "{model}"),
+        ("index", "{model}", "{data}"),
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_no_verb_replaces_the_model_that_it_reads(
+    run: Run, data: Path, model: Path, verb: tuple[str, ...]
+) -> None:
+    words = [word.format(data=data, model=model) for word in verb]
+    before = (model / "provenance.json").read_bytes()
+    code, out, err = run(*words, "-o", model, "--force")
+    assert (code, out) == (2, ""), err
+    assert is_one_error_line(err) and "choose another output" in err
+    assert (model / "provenance.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from blip_edge import artifact
 from blip_edge.artifact import Provenance, inside, kind, read_json, write_json, writing
-from blip_edge.errors import ArtifactError, ToleranceError
+from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 
 
 def listing(folder: Path) -> list[str]:
@@ -80,6 +80,24 @@ def test_an_existing_output_is_refused_without_force(old: Path) -> None:
     with pytest.raises(ArtifactError, match=r"out already exists; pass --force"), writing(old):
         pytest.fail("hours of work would be done before the refusal")
     assert (old / "dataset.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("read", ["out", "out/images", "runs/../out", "link"])
+def test_what_is_read_is_never_replaced(old: Path, read: str) -> None:
+    (old.parent / "runs").mkdir()
+    (old.parent / "link").symlink_to(old)
+    with (
+        pytest.raises(UsageError, match="choose another output"),
+        writing(old, force=True, reads=(None, old.parent / read)),
+    ):
+        pass
+    assert (old / "dataset.json").read_text() == "old"
+
+
+def test_what_is_read_beside_the_output_does_not_matter(old: Path) -> None:
+    with writing(old, force=True, reads=(old.parent / "out-2", "web-{000..003}.tar")) as draft:
+        (draft / "dataset.json").write_text("new")
+    assert (old / "dataset.json").read_text() == "new"
 
 
 def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:

@@ -54,13 +54,14 @@ def prepare(
     """
     start = perf_counter()
     what = _known(name, mapping, min_answers, max_bad)
+    sources = list(sources)
     found = files(sources, what.names)
     root = None if images is None else _root(Path(images), Path(output))
     options: dict[str, Any] = {
         "mapping": pairs(Path(mapping)) if mapping is not None else {},
         "min_answers": min_answers,
     }
-    with writing(Path(output), force=force) as folder:
+    with writing(Path(output), force=force, reads=(*sources, images)) as folder:
         draft = Draft(folder, max_bad=max_bad, progress=progress)
         media = Clips(root) if what.clips else Pictures(root)
         what.write(found, media, draft, **{key: options[key] for key in what.options})
