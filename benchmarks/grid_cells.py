@@ -6,7 +6,18 @@ its own, from which its students are made.
 
 from dataclasses import dataclass, field
 
-__all__ = ["ROWS", "TASKS", "Cell", "Row", "cells", "made_as", "make_command", "steps", "teacher"]
+__all__ = [
+    "ROWS",
+    "SEEDS",
+    "TASKS",
+    "Cell",
+    "Row",
+    "cells",
+    "made_as",
+    "make_command",
+    "steps",
+    "teacher",
+]
 
 TASKS = ("caption", "retrieval", "vqa", "nlvr2")
 SEEDS = (0, 1, 2)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grid_cells import ROWS, TASKS, Cell, cells, made_as, make_command, teacher
+from grid_cells import ROWS, SEEDS, TASKS, Cell, cells, made_as, make_command, teacher
 from runs import ROOT, RunOrTable, blip_edge, read
 from standard_bench import LINES
 from student_tables import PAGE, PLOT, draw, with_table
@@ -26,11 +26,10 @@ READ = 32
 """Candidates of a query that are read again, of the test split's 500."""
 
 
-def run(folder: Path, minutes: float, tasks: Sequence[str], rows: Sequence[str]) -> None:
-    """Make and measure what is not there yet of these tasks and rows, until the time is up."""
+def run(folder: Path, minutes: float, wanted: Sequence[Cell]) -> None:
+    """Make and measure what is wanted and not there yet, until the time is up."""
     (folder / "students").mkdir(exist_ok=True)
     end = time.monotonic() + 60 * minutes
-    wanted = [cell for cell in cells() if cell.task in tasks and cell.row.name in rows]
     for cell in dict.fromkeys(made_as(cell) for cell in wanted):
         if not _can_begin(folder, cell):
             continue
@@ -126,16 +125,21 @@ def main() -> None:
     """Run, record, draw and write the table; or the last two alone."""
     parser = RunOrTable(__doc__, "the run folder of standard_bench.py")
     parser.add_argument("--minutes", type=float, default=600, help="no new cell after so many")
-    for what, names in (("task", TASKS), ("row", tuple(row.name for row in ROWS))):
-        told = f"of these {what}s only: {', '.join(names)}"
-        options = {"choices": names, "default": names, "metavar": what.upper()}
-        parser.add_argument(f"--{what}s", nargs="+", help=told, **options)
+    for what, names in (("task", TASKS), ("row", [row.name for row in ROWS]), ("seed", SEEDS)):
+        told = f"of these {what}s only: {', '.join(map(str, names))}"
+        options = {"type": type(names[0]), "choices": names, "metavar": what.upper()}
+        parser.add_argument(f"--{what}s", nargs="+", default=names, help=told, **options)
     parser.add_argument(
         "--latency", action="store_true", help="also time all models of these tasks"
     )
     given = parser.ask()
     if given.output is not None:
-        run(given.output, given.minutes, given.tasks, given.rows)
+        wanted = [
+            cell
+            for cell in cells()
+            if cell.task in given.tasks and cell.row.name in given.rows and cell.seed in given.seeds
+        ]
+        run(given.output, given.minutes, wanted)
         if given.latency:
             for task in given.tasks:
                 time_models(given.output, task)

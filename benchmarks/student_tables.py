@@ -29,12 +29,12 @@ class Goal(NamedTuple):
 
 GOALS = (
     Goal("44", "44 %", 0.99),
-    Goal("44-longer", "44 %, trained longer", 0.99),
     Goal("25", "25 %", 0.97),
     Goal("10", "10 %", 0.93),
-    Goal("10-longer", "10 %, trained longer", 0.93),
     Goal("quarter", "pruned to 1/4, distilled", 0.97),
     Goal("tenth", "pruned to 1/10, distilled", 0.93),
+    Goal("44-longer", "44 %, trained longer", 0.99),
+    Goal("10-longer", "10 %, trained longer", 0.93),
 )
 MINUTES = 5
 EQUAL = 1.02
