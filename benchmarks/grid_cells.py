@@ -143,14 +143,6 @@ ROWS = (
     ),
     Row("10", "10 %, the recipe", "distill", _size(10), stored=_ANSWERS),
     Row(
-        "44-longer",
-        "44 %, trained longer",
-        "distill",
-        _size(44),
-        {**_HIDDEN, "steps": 4500},
-        tasks=("nlvr2",),
-    ),
-    Row(
         "10-longer",
         "10 %, trained longer",
         "distill",
