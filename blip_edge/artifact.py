@@ -30,6 +30,7 @@ __all__ = [
     "sha256_folder",
     "write_json",
     "write_provenance",
+    "write_text",
     "writing",
 ]
 
@@ -203,11 +204,18 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` in one step: a reader sees the old document or the new one."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step; if that fails, nothing is left but what was there."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.draft")
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    draft.write_text(text + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        draft.write_text(text, encoding="utf-8", newline="")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:

@@ -8,6 +8,7 @@ in a checkout beside the package under the stage's folder, in a wheel under `bli
 import dataclasses
 import inspect
 import json
+import math
 import re
 import textwrap
 import tomllib
@@ -71,7 +72,8 @@ def load(
     """A recipe of class `cls`: defaults, `base`, then the file, then `key=value` overrides.
 
     Raises:
-        UsageError: the file is missing or not TOML, a key is unknown, or a value is out of range.
+        UsageError: the file is missing or not TOML, a key is unknown, or a value is out of range or
+            not finite.
     """
     path = None if name is None else find(stage, name)
     values = dict(base or {}) | ({} if path is None else _read(path))
@@ -82,7 +84,7 @@ def load(
             hint = _nearest(key, known) or f"known keys: {', '.join(known)}"
             raise UsageError(f"unknown recipe key {key!r} for {stage}; {hint}")
     try:
-        return TypeAdapter(cls).validate_python(values)
+        recipe = TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -91,6 +93,11 @@ def load(
             close = _nearest(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
             reason += f"; {close}" if close else ""
         raise UsageError(f"{stage} recipe{f' key {where}' if where else ''}: {reason}") from None
+    for key in known:
+        value = getattr(recipe, key)
+        if isinstance(value, float) and not math.isfinite(value):  # no record could hold it
+            raise UsageError(f"{stage} recipe key {key}: a finite number is wanted, not {value}")
+    return recipe
 
 
 def as_toml(cls: type[Any], recipe: object | None = None) -> str:

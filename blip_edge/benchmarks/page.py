@@ -1,7 +1,6 @@
 """A page that is one file: a template, the style that all pages have, and pictures inside it."""
 
 import base64
-import os
 from collections.abc import Mapping
 from importlib import resources
 from io import BytesIO
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blip_edge import __version__
+from blip_edge.artifact import write_text
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import open_image
 
@@ -36,9 +36,7 @@ def write_page(template: str, values: Mapping[str, Any], output: Path, *, force:
     text = environment.from_string(_file(template)).render(css=css, version=__version__, **values)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draft = output.with_name(f".{output.name}.draft")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, output)
+        write_text(output, text)
     except OSError as error:
         raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None
     return output

@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blip_edge.artifact import read_json
+from blip_edge.artifact import read_json, write_text
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation.result import Evaluation
 
@@ -42,15 +41,9 @@ def write_results(found: Evaluation, path: Path, *, force: bool = False) -> None
     """
     path = Path(path)
     check_results_file(path, found.task, force=force)
-    draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(_lines(found.predictions, path.suffix))
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_text(path, "".join(_lines(found.predictions, path.suffix)))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error.strerror or error}") from None
 

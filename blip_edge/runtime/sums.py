@@ -7,7 +7,7 @@ the manifest and the golden files among it, on devices without Python too.
 import re
 from pathlib import Path
 
-from blip_edge.artifact import inside, sha256_file
+from blip_edge.artifact import inside, sha256_file, write_text
 from blip_edge.errors import ArtifactError
 
 __all__ = ["check_sums", "renew_sum", "write_sums"]
@@ -47,9 +47,7 @@ def check_sums(folder: Path) -> int:
 
 
 def _write(folder: Path, sums: dict[str, str]) -> None:
-    draft = folder / f".{_NAME}.draft"
-    draft.write_text("".join(f"{sums[name]}  {name}\n" for name in sums), encoding="utf-8")
-    draft.replace(folder / _NAME)
+    write_text(folder / _NAME, "".join(f"{sums[name]}  {name}\n" for name in sums))
 
 
 def _read(folder: Path) -> dict[str, str]:

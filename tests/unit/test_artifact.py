@@ -305,3 +305,10 @@ def test_another_document_is_no_provenance(tmp_path: Path, document: object) -> 
     (tmp_path / "provenance.json").write_text(json.dumps(document))
     with pytest.raises(ArtifactError, match=r"provenance\.json does not have"):
         artifact.read_provenance(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_json(tmp_path / "taken", {"new": 1})
+    assert listing(tmp_path) == ["taken"]

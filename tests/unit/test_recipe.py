@@ -100,6 +100,8 @@ def test_an_unknown_key_in_a_file_is_refused_too(tmp_path: Path) -> None:
         ("layers=[1, true, 'x']", "key layers"),
         ("eggs=-1", "must not be negative, got -1"),
         ("sugar=-1", "sugar must not be negative"),
+        ("sugar=inf", "key sugar: a finite number"),
+        ("sugar='nan'", "key sugar: a finite number"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_one_line(override: str, reason: str) -> None:
