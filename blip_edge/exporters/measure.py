@@ -25,7 +25,7 @@ from blip_edge.runtime.engine import Limited, Task
 from blip_edge.runtime.manifest import Manifest
 from blip_edge.training.engine import edge_model
 
-__all__ = ["Measured", "forced_difference", "measure", "said_alike"]
+__all__ = ["Measured", "array_differences", "forced_difference", "measure", "said_alike"]
 
 _ROWS = 3
 
@@ -77,7 +77,7 @@ def measure(
         if "decoder" in found.parity:
             forced = forced_difference(bundle, theirs, some[0], tokens=tokens)
             found.parity["decoder"]["teacher_forced_logits"] = forced
-        found.parity[task] = _arrays(bundle, theirs, task, some)
+        found.parity[task] = array_differences(bundle, theirs, task, some)
         found.agreement[task] = said_alike(bundle, theirs, task, some)
     found.problems += _beyond(found.parity, gate)
     found.problems += _said_otherwise(found.agreement, exact=gate.max_abs_diff is not None)
@@ -139,7 +139,7 @@ def said_alike(
     return sum(same), len(same)
 
 
-def _arrays(
+def array_differences(
     bundle: EdgeModel, reference: EdgeModel, task: Task, asked: Sequence[Asked]
 ) -> dict[str, Difference]:
     """The largest difference of each array over `asked`."""

@@ -64,7 +64,8 @@ def verify(
 
     Args:
         bundle: a BUNDLE folder.
-        against: a MODEL folder; captions and logits are compared with torch's too.
+        against: a MODEL folder; what it says, its logits and its vectors are compared with
+            torch's too.
         progress: who wants to know.
 
     Raises:
@@ -173,6 +174,10 @@ def _against(
         same, compared = comparison.said_alike(bundle, theirs, task, asked)
         passed = same == compared or gate.max_abs_diff is None
         yield Check(f"words of {task} against the model", passed, f"{same} of {compared} alike")
+        arrays = comparison.array_differences(bundle, theirs, task, asked)
+        for key, difference in arrays.items():
+            name = f"{key} of {task} against the model"
+            yield Check(name, gate.passes(difference), gate.explain(difference))
     if "decoder" in manifest.graphs:
         tokens = reference.config.text_config.max_position_embeddings
         difference = comparison.forced_difference(bundle, theirs, golden[0].asked, tokens=tokens)

@@ -20,6 +20,7 @@ from blip_edge.runtime.graph_engine import GraphEngine, Runner, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.openvino import opener
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
+from blip_edge.runtime.room import Room
 
 __all__ = ["OnnxEngine"]
 
@@ -50,7 +51,8 @@ class OnnxEngine(GraphEngine):
             return SharedPrompt(self.start(cross, 1), rows)
         read = {name: self._own(cross[name]) for name in graph.inputs if name in cross}
         decoder = self.runner("decoder").session
-        return _OnnxSession(self._runtime, decoder, read, self._layers, rows)
+        session = _OnnxSession(self._runtime, decoder, read, self._layers, rows)
+        return Room(session, self.max_tokens)
 
     def _own(self, value: Any) -> Any:
         """A tensor of OpenVINO as one of ONNX Runtime, in the same memory."""

@@ -14,6 +14,7 @@ from blip_edge.runtime.engine import F32, I32, Session
 from blip_edge.runtime.graph_engine import GraphEngine, Values
 from blip_edge.runtime.manifest import Graph, LayerCache, Manifest
 from blip_edge.runtime.prefill import SharedPrompt, empty_cache, shares_prompt
+from blip_edge.runtime.room import Room
 
 __all__ = ["OpenVinoEngine", "OpenVinoRunner", "compiled", "opener"]
 
@@ -55,7 +56,8 @@ class OpenVinoEngine(GraphEngine):
             self._decoders = (decoder.create_infer_request(), decoder.create_infer_request())
         read = {name: cross[name] for name in graph.inputs if name in cross}
         tensor = import_extra("openvino", "openvino").Tensor
-        return _OpenVinoSession(tensor, self._decoders, read, self._layers, rows)
+        session = _OpenVinoSession(tensor, self._decoders, read, self._layers, rows)
+        return Room(session, self.max_tokens)
 
 
 def opener(

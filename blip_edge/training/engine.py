@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blip_edge.errors import ArtifactError, UsageError
+from blip_edge.errors import ArtifactError
 from blip_edge.models.attention import Cross, causal_mask
 from blip_edge.models.blip import Blip
 from blip_edge.models.config import Architecture
 from blip_edge.models.folder import Model, load_model
 from blip_edge.runtime.edge_model import EdgeModel
-from blip_edge.runtime.engine import F32, I32, Task
+from blip_edge.runtime.engine import F32, I32, Session, Task
+from blip_edge.runtime.room import Room
 
 __all__ = ["Seen", "TorchEngine", "edge_model", "open_model"]
 
@@ -80,9 +81,9 @@ class TorchEngine:
         """The same of (B, F, 3, S, S) pixels: a clip is F · N tokens to read."""
         return self.encode(pixel_values)
 
-    def start(self, cross: Seen, rows: int) -> "_Session":
+    def start(self, cross: Seen, rows: int) -> Session:
         """Begin a search of R rows; see `runtime.engine.Captioner`."""
-        return _Session(self._blip, cross.cross)
+        return Room(_Session(self._blip, cross.cross), self.max_tokens)
 
     @torch.inference_mode()
     def ask(
@@ -144,7 +145,6 @@ def _array(values: Tensor) -> F32:
 class _Session:
     def __init__(self, blip: Blip, cross: list[Cross]) -> None:
         self._decoder, self._cross = blip.decoder, cross
-        self._room = blip.config.text_config.max_position_embeddings
         self._past: list[tuple[Tensor, Tensor]] | None = None
 
     @torch.inference_mode()
@@ -155,8 +155,6 @@ class _Session:
             order = _ids(beam_idx, device)
             self._past = [(k[order], v[order]) for k, v in self._past]
         start = 0 if self._past is None else self._past[0][0].shape[2]
-        if start + ids.shape[1] > self._room:
-            raise UsageError(f"the model holds {self._room} tokens; ask for a smaller max_length")
         mask = causal_mask(ids.shape[1], start, ids.device)
         hidden, self._past = self._decoder.bert(ids, mask, self._cross, self._past)
         return _array(self._decoder.logits(hidden[:, -1]))  # (R, V)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blip_edge import load
+from blip_edge.errors import UsageError
 from blip_edge.exporters.asked import pictures
 from blip_edge.exporters.parity import compare, forced_logits, make_forcing
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget
@@ -124,6 +125,16 @@ def test_captions_have_the_same_tokens_as_torch(
     actual = load(float_bundle).caption(images(), beams=beams)
     assert [c.token_ids for c in actual] == [c.token_ids for c in expected]
     assert [c.score for c in actual] == pytest.approx([c.score for c in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_caption_longer_than_the_models_positions_is_refused(
+    float_bundle: Path, target: ExportTarget, beams: int
+) -> None:
+    """As a model folder does, and not by an error from within the engine."""
+    says = "at most 44 tokens" if target == "coreml" else "holds 48 tokens; ask for a smaller max"
+    with pytest.raises(UsageError, match=says):
+        load(float_bundle).caption(images()[0], beams=beams, min_length=60, max_length=64)
 
 
 def test_8_bit_bundles_compute_as_the_8_bit_model(

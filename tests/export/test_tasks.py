@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from blip_edge import load
@@ -15,12 +16,13 @@ from blip_edge.benchmarks.devices.browser import BrowserDevice
 from blip_edge.benchmarks.devices.find import WebSettings
 from blip_edge.benchmarks.job import Job
 from blip_edge.benchmarks.machine import Machine
-from blip_edge.errors import UsageError
+from blip_edge.errors import ToleranceError, UsageError
 from blip_edge.exporters import verify
 from blip_edge.exporters.asked import examples, pictures
 from blip_edge.exporters.recipe import ExportRecipe, ExportTarget
 from blip_edge.exporters.stage import export
 from blip_edge.models.config import Architecture
+from blip_edge.models.folder import load_model
 from blip_edge.progress import SILENT
 from blip_edge.runtime.asked import Asked
 from blip_edge.runtime.edge_model import EdgeModel
@@ -162,10 +164,23 @@ def test_a_bundle_verifies_itself_and_against_its_model(
     assert any(check.name.startswith("words of") for check in checks)
 
 
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_bundle_does_not_pass_for_another_models(
+    pair: Pair, models: Callable[[str], Path], task: str, tmp_path: Path
+) -> None:
+    _, _, folder = pair(task)
+    other = load_model(models(task))
+    with torch.no_grad():
+        for tensor in other.blip.parameters():
+            tensor.mul_(1.1)
+    # By its numbers: it may say the same words, or none.
+    with pytest.raises(ToleranceError, match=r"\w+ of \w+ against the model: max difference"):
+        verify(folder, save(tmp_path / "other", other))
+
+
 def test_a_golden_array_that_was_changed_is_found(pair: Pair, tmp_path: Path) -> None:
     import shutil
 
-    from blip_edge.errors import ToleranceError
     from blip_edge.runtime.sums import write_sums
 
     _, _, folder = pair("retrieval")
