@@ -10,6 +10,7 @@ as BLIP is measured on retrieval (paper, section 5.1): the last word has the mat
 
 # I pictures · E width of the shared space
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blip_edge.artifact import inside, read_json, sha256_folder, write_json, writing
+from blip_edge.artifact import (
+    kind,
+    read_json,
+    sha256_file,
+    sha256_folder,
+    write_json,
+    writing,
+)
 from blip_edge.errors import ArtifactError, UsageError, import_extra
 from blip_edge.preprocess import open_image
 from blip_edge.progress import SILENT, Progress
 from blip_edge.runtime.edge_model import EdgeModel
 from blip_edge.runtime.engine import F32
 from blip_edge.runtime.load import load
+from blip_edge.runtime.manifest import read_manifest
+from blip_edge.runtime.matching import softmax
 from blip_edge.runtime.picture_folder import pictures_below
 
 __all__ = ["PictureIndex", "SearchHit", "index_pictures"]
@@ -73,6 +83,9 @@ def index_pictures(
         ArtifactError: no pictures, too many unreadable ones, or a model that does not compare.
     """
     model, pictures = Path(model), Path(pictures)
+    for folder in (model.resolve(), pictures.resolve()):
+        if not _is_text(str(folder)):
+            raise ArtifactError(f"{folder}: its name is not UTF-8, as an index needs; rename it")
     names = pictures_below(pictures)
     with writing(output, force=force, reads=(model, pictures)) as draft:
         opened = load(model, threads=threads)
@@ -116,12 +129,12 @@ class PictureIndex:
     def __init__(
         self, folder: Path, *, model: Path | None = None, threads: int | None = None
     ) -> None:
-        folder = Path(folder)
+        self._folder = folder = Path(folder)
         self._root, self.images, self._vectors, made_by = _read(folder)
         at = Path(made_by["path"]) if model is None else Path(model)
         if not at.is_dir():
             raise ArtifactError(f"{folder}: its model {at} is missing; name it with --model")
-        if sha256_folder(at) != made_by["sha256"]:
+        if _digest(at) != made_by["sha256"]:
             raise ArtifactError(f"{folder} was made by another model than {at}; index again")
         self._model: EdgeModel = load(at, threads=threads)
 
@@ -141,26 +154,25 @@ class PictureIndex:
             raise UsageError("there is nothing to look for: the text is empty")
         if limit < 1 or k < 0:
             raise UsageError(f"limit must be at least 1 and k at least 0, got {limit} and {k}")
-        nearest, cosines = _nearest(self._vectors, self._model.embed_text(text), max(limit, k))
+        vector = self._model.embed_text(text)
+        if self._vectors.shape[1:] != vector.shape:
+            raise ArtifactError(
+                f"{self._folder}: vectors {self._vectors.shape[1]} wide, and the model's are "
+                f"{len(vector)}; index again"
+            )
+        nearest, cosines = _nearest(self._vectors, vector, max(limit, k))
         found = [
             SearchHit(str(self._root / self.images[number]), float(cosine), None)
             for number, cosine in zip(nearest, cosines, strict=True)
         ]
-        read = sorted(
-            (self._read_again(one, text) for one in found[:k]),
-            key=lambda hit: (-_logit(hit), -hit.itc),
-        )
-        return (read + found[k:])[:limit]
+        read = sorted((self._read_again(one, text) for one in found[:k]), key=lambda one: -one[0])
+        return ([hit for _, hit in read] + found[k:])[:limit]
 
-    def _read_again(self, hit: SearchHit, text: str) -> SearchHit:
-        match = self._model.match(Path(hit.image), [text])[0]
-        return SearchHit(hit.image, hit.itc, match.itm)
-
-
-def _logit(hit: SearchHit) -> float:
-    """What BLIP ranks by: the logit of a match and the cosine."""
-    share = np.clip(hit.itm or 0.0, 1e-12, 1 - 1e-12)
-    return float(np.log(share / (1 - share))) + hit.itc
+    def _read_again(self, hit: SearchHit, text: str) -> tuple[float, SearchHit]:
+        """With what BLIP ranks by: the logit of a match plus the cosine."""
+        logits = self._model.itm_logits(Path(hit.image), [text])
+        share = float(softmax(logits)[0, 1])
+        return float(logits[0, 1]) + hit.itc, SearchHit(hit.image, hit.itc, share)
 
 
 def _nearest(vectors: NDArray[np.float16], text: F32, k: int) -> tuple[NDArray[np.intp], F32]:
@@ -185,16 +197,42 @@ def _readable(
     folder: Path, names: Sequence[str], skipped: list[dict[str, str]]
 ) -> Iterator[tuple[str, Image.Image]]:
     for name in names:
+        if not _is_text(name):
+            escaped = name.encode("utf-8", "backslashreplace").decode()
+            skipped.append({"image": escaped, "reason": f"{escaped}: its name is not UTF-8"})
+            continue
         try:
             yield name, open_image(folder / name)
         except ArtifactError as error:
             skipped.append({"image": name, "reason": str(error)})
 
 
+def _is_text(name: str) -> bool:
+    """Whether JSON can hold it: a file's name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(model: Path) -> str:
+    """Of what decides its vectors: to a bundle `bench` adds what it has timed."""
+    if kind(model) != "bundle":
+        return sha256_folder(model)
+    manifest = read_manifest(model, check=False)
+    decides = {
+        "graphs": {name: graph.sha256 for name, graph in manifest.graphs.items()},
+        "tokenizer": sha256_file(manifest.tokenizer),
+        "preprocess": manifest.preprocess.to_json(),
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
 def _document(model: Path, pictures: Path, kept: list[str]) -> dict[str, Any]:
     return {
         "format_version": 1,
-        "model": {"path": str(model.resolve()), "sha256": sha256_folder(model)},
+        "model": {"path": str(model.resolve()), "sha256": _digest(model)},
         "pictures": str(pictures.resolve()),
         "images": kept,
     }
@@ -212,11 +250,16 @@ def _read(folder: Path) -> tuple[Path, list[str], NDArray[np.float16], dict[str,
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{source} is no index: {error!r}; index again") from None
     for name in images:
-        inside(root, name)
+        # As it is written: a link that was indexed may lead wherever its owner likes.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtifactError(f"{source}: the path {name!r} leaves the folder; index again")
     try:
         vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"{folder / 'vectors.npy'} cannot be read: {error}") from None
-    if vectors.ndim != 2 or len(vectors) != len(images):
-        raise ArtifactError(f"{folder}: {len(images)} names, but vectors {vectors.shape}")
+    if vectors.dtype != np.float16 or vectors.ndim != 2 or len(vectors) != len(images):
+        raise ArtifactError(
+            f"{folder}: {len(images)} names, but vectors {vectors.shape} of {vectors.dtype}; "
+            "index again"
+        )
     return root, images, vectors, model
