@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -32,7 +33,8 @@ app = typer.Typer(
         "blip-edge quickstart -o runs/quickstart",
         "blip-edge caption runs/quickstart/onnx photo.jpg",
         "[dim]Exit codes: 0 done, 1 a bug of ours, 2 flags and recipe keys, 3 a folder or file, "
-        "4 a missing extra, 5 worse than the tolerance, 130 interrupted. "
+        "4 a missing extra, 5 worse than the tolerance, 130 interrupted, "
+        "141 the output's reader left. "
         "BLIP_EDGE_DEBUG=1 shows tracebacks.[/dim]",
     ),
 )
@@ -69,6 +71,9 @@ def _root(
 
 def main() -> None:
     """Run the command line on `sys.argv` and exit with the documented code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A file's name may be any bytes, and a terminal may have no letter for a word.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with _quiet_libraries():
         try:
             code = app(prog_name="blip-edge", standalone_mode=False)

@@ -27,6 +27,9 @@ from blip_edge.progress import SILENT, Progress
 
 __all__ = ["Output", "complain", "plain", "table"]
 
+# As a shell tells of a program that the closed pipe has ended.
+_UNREAD = 141
+
 
 class Output:
     """What one run of a verb prints.
@@ -62,7 +65,7 @@ class Output:
         """One line of result, at once; nothing with --json."""
         if not self.json:
             with self._aside():
-                print(text, file=self._stdout, flush=True)
+                self._print(text)
 
     @contextmanager
     def rows(self) -> Iterator[Callable[[Any, str], None]]:
@@ -77,25 +80,24 @@ class Output:
             nonlocal count
             self.line(text)
             if self.json:
-                element = indent(json.dumps(plain(value), indent=2, ensure_ascii=False), "  ")
                 start = ",\n" if count else "[\n"
-                print(f"{start}{element}", end="", file=self._stdout, flush=True)
+                self._print(f"{start}{indent(self._document(value), '  ')}", end="")
             count += 1
 
         try:
             yield row
             if self.json and not count:
-                print("[]", file=self._stdout)
+                self._print("[]")
         finally:
             if self.json and count:
-                print("\n]", file=self._stdout)
+                self._print("\n]")
 
     def result(self, value: Any, text: str | None = None) -> None:
         """The result: `value` with --json, else `text`, or nothing if `line` printed it already."""
         if self.json:
-            print(json.dumps(plain(value), indent=2, ensure_ascii=False), file=self._stdout)
+            self._print(self._document(value))
         elif text is not None:
-            print(text, file=self._stdout)
+            self._print(text)
 
     def folder(self, folder: Path) -> None:
         """A folder as the result: what it is, and where it comes from."""
@@ -109,6 +111,19 @@ class Output:
         """The last line: what to type next."""
         if self._talks:
             print(f"next: {shlex.join(str(word) for word in words)}", file=sys.stderr)
+
+    def _document(self, value: Any) -> str:
+        # What a narrower encoding has not is escaped as JSON does it, not as Python does.
+        narrow = not (self._stdout.encoding or "utf-8").lower().startswith("utf")
+        return json.dumps(plain(value), indent=2, ensure_ascii=narrow)
+
+    def _print(self, text: str, *, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=self._stdout, flush=True)
+        except BrokenPipeError:
+            # `| head` has read enough. What is still in the buffer must not fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+            sys.exit(_UNREAD)
 
 
 def complain(message: str) -> None:

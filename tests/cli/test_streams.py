@@ -108,6 +108,44 @@ def test_a_log_file_gets_a_line_now_and_then(
     ]
 
 
+def script(body: str, **environment: str) -> "subprocess.Popen[bytes]":
+    """A verb's printing in a process of its own, with real pipes."""
+    start = "from blip_edge.cli import app, main, output\n@app.app.command()\ndef say() -> None:\n"
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    run = "import sys; sys.argv = ['blip-edge', 'say']; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{start}{lines}{run}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("json", ["False", "True"])
+def test_a_reader_who_leaves_ends_the_verb_quietly(json: str) -> None:
+    """As with `| head -1`, which must not look like a bug of ours."""
+    body = (
+        f"with output.Output(json={json}, quiet=True) as out, out.rows() as row:\n"
+        "    for number in range(100_000):\n"
+        "        row(number, f'{number}')"
+    )
+    with script(body) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().strip() in (b"0", b"[")
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
+
+
+def test_what_a_terminal_has_no_letters_for_is_escaped() -> None:
+    said = "out.result('caf\u00e9 \u65e5', 'caf\u00e9 \u65e5')"
+    for flag, expected in (("json", b'"caf\\u00e9 \\u65e5"\n'), ("quiet", b"caf\\xe9 \\u65e5\n")):
+        body = f"with output.Output({flag}=True) as out:\n    {said}"
+        process = script(body, PYTHONIOENCODING="ascii")
+        assert process.communicate(timeout=60) == (expected, b"")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 def test_a_terminal_gets_bars_and_the_result_stays_clean(tmp_path: Path) -> None:
     import pty
