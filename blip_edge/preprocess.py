@@ -16,7 +16,7 @@ from PIL import Image
 
 from blip_edge.errors import ArtifactError, UsageError
 
-__all__ = ["MAX_PIXELS", "Clip", "Preprocess", "open_image"]
+__all__ = ["MAX_PIXELS", "Clip", "Preprocess", "as_rgb", "open_image"]
 
 # Twice Pillow's own warning threshold: beyond it a small file can claim any amount of memory.
 MAX_PIXELS = 178_956_970
@@ -35,7 +35,8 @@ def open_image(path: Path | str) -> Image.Image:
     """The picture in `path`, decoded, as RGB.
 
     Raises:
-        ArtifactError: the file is missing, cannot be decoded, or has more than 178 megapixels.
+        ArtifactError: the file is missing, cannot be decoded, has more than 178 megapixels, or is
+            none that `as_rgb` takes.
     """
     try:
         with warnings.catch_warnings():
@@ -45,7 +46,7 @@ def open_image(path: Path | str) -> Image.Image:
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ArtifactError(f"{path}: {image.width}x{image.height} pixels are too many")
-                return image.convert("RGB")
+                return as_rgb(image, path)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: there is no such picture") from None
     except Image.DecompressionBombError:
@@ -55,6 +56,20 @@ def open_image(path: Path | str) -> Image.Image:
     except Exception as error:  # on damaged files Pillow's readers raise whatever comes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path}: cannot be decoded as a picture ({reason})") from None
+
+
+def as_rgb(image: Image.Image, name: Path | str) -> Image.Image:
+    """`image` as RGB; grey of 16 bits is brought to 8, where Pillow would cut it off at 255.
+
+    Raises:
+        ArtifactError: numbers of 32 bits, whose black and white nothing tells; `name` is whose.
+    """
+    if image.mode in ("I", "F"):
+        raise ArtifactError(f"{name}: 32 bits a pixel (mode {image.mode}); save it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,15 @@ class Preprocess:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def to_uint8(self, image: Path | str | Image.Image) -> NDArray[np.uint8]:
-        """One picture as (S, S, 3) bytes."""
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
+        """One picture as (S, S, 3) bytes.
+
+        Raises:
+            ArtifactError: see `open_image`.
+        """
+        if isinstance(image, Image.Image):
+            picture = as_rgb(image, "a picture in memory")
+        else:
+            picture = open_image(image)
         square = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
         return np.asarray(square, dtype=np.uint8)
 

@@ -28,7 +28,7 @@ from typing import Any, Self, TypeVar
 from PIL import Image
 
 from blip_edge.errors import ArtifactError, UsageError
-from blip_edge.preprocess import MAX_PIXELS
+from blip_edge.preprocess import MAX_PIXELS, as_rgb
 
 __all__ = [
     "Damage",
@@ -390,7 +390,7 @@ def _decoded(data: bytes, where: str) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ArtifactError(f"{where}: {image.width}x{image.height} pixels are too many")
-            return image.convert("RGB")
+            return as_rgb(image, where)
     except ArtifactError:
         raise
     except Exception as error:  # on damaged files Pillow's readers raise whatever comes

@@ -81,7 +81,8 @@ def test_what_is_found_is_what_comparing_everything_finds(
 
 def ranked_by_eval(model: Any, photos: Path, text: str) -> list[str]:
     """The pictures' names in the order in which `eval` would find them by `text`."""
-    from blip_edge.evaluation.retrieval import EvalSettings, search
+    from blip_edge.evaluation.result import EvalSettings
+    from blip_edge.evaluation.retrieval import search
     from blip_edge.progress import SILENT
 
     paths = {path.name: path for path in photos.rglob("[0-9]*")}

@@ -25,8 +25,6 @@ def noise(width: int = 37, height: int = 20) -> Image.Image:
 
 
 def drawn(mode: str) -> Image.Image:
-    if mode == "I;16":
-        return Image.fromarray(np.linspace(0, 700, 37 * 20).reshape(20, 37).astype(np.uint16))
     return noise().convert("RGB").convert(mode) if mode != "RGBA" else noise()
 
 
@@ -36,7 +34,6 @@ FILES = [
     ("L", "png"),
     ("P", "png"),
     ("1", "png"),
-    ("I;16", "png"),
     ("CMYK", "jpg"),
     ("RGB", "jpg"),
     ("P", "gif"),
@@ -64,6 +61,29 @@ def test_pixels_are_those_of_blips_own_transform(mode: str, ending: str, tmp_pat
     assert got.dtype == np.float32 and got.flags.c_contiguous
     np.testing.assert_allclose(got[0], expected, rtol=CLOSE, atol=CLOSE)
     assert got.std() > 0.1, "the picture is blank and shows no mistake"
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_grey_of_16_bits_is_seen_as_the_same_grey_of_8(ending: str, tmp_path: Path) -> None:
+    """Pillow cuts it off at 255: all but the darkest greys would be white."""
+    grey = np.asarray(noise().convert("L"))
+    fine = grey.astype(np.int64) * 257 + np.arange(37) % 200 - 100  # what 8 bits cannot tell
+    path = tmp_path / f"fine.{ending}"
+    Image.fromarray(fine.clip(0, 65535).astype(np.uint16)).save(path)
+    pictures = [Image.open(path), path, Image.fromarray(grey)]
+    opened, read, expected = map(Preprocess(size=SIZE).to_uint8, pictures)
+    np.testing.assert_array_equal(read, expected)
+    np.testing.assert_array_equal(opened, expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_without_a_scale_are_named(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "depth.tiff"
+    noise().convert("L").convert(mode).save(path)
+    with pytest.raises(ArtifactError, match=rf"depth\.tiff: 32 bits a pixel \(mode {mode}\)"):
+        open_image(path)
+    with pytest.raises(ArtifactError, match="a picture in memory: 32 bits"):
+        Preprocess(size=SIZE).to_uint8(Image.new(mode, (4, 4)))
 
 
 def test_pixels_are_those_of_hugging_faces_processor(tmp_path: Path) -> None:
