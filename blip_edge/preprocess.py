@@ -4,6 +4,7 @@ RGB, squashed to a square whatever its shape (BLIP's evaluation transform does n
 divided by 255, normalised with CLIP's mean and deviation. A clip's frames are pictures.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,6 +161,8 @@ class Preprocess:
             mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{source} is not a BLIP image processor: no {error}") from None
+        if not isinstance(height, int) or height < 1:
+            raise ArtifactError(f"{source}: pictures of {height!r} pixels; that is no size")
         if height != width:
             raise ArtifactError(f"{source}: BLIP takes square pictures, not {height}x{width}")
         if config.get("resample", 3) != Image.Resampling.BICUBIC:
@@ -171,4 +174,8 @@ class Preprocess:
             raise ArtifactError(f"{source}: rescale_factor {config['rescale_factor']}, not 1/255")
         if len(mean) != 3 or len(std) != 3:
             raise ArtifactError(f"{source}: image_mean and image_std need three channels each")
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in (*mean, *std)):
+            raise ArtifactError(f"{source}: image_mean and image_std are not numbers")
+        if not all(std):
+            raise ArtifactError(f"{source}: image_std is 0 in a channel")
         return cls(size=height, mean=mean, std=std)

@@ -12,7 +12,6 @@ from blip_edge import __version__
 from blip_edge.artifact import (
     Provenance,
     folder_bytes,
-    sha256_file,
     sha256_folder,
     write_json,
     write_provenance,
@@ -344,7 +343,6 @@ def _sign(draft: Path, document: dict[str, Any]) -> None:
             folder_bytes(part) if part.is_dir() else part.stat().st_size
             for part in graph_files(path)
         )
-    document["files"] = {"tokenizer.json": sha256_file(draft / "tokenizer.json")}
     write_json(draft / "manifest.json", document)
 
 

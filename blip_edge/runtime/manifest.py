@@ -139,9 +139,10 @@ def read_manifest(folder: Path, *, check: bool = True) -> Manifest:
     _check_versions(document, source)
     try:
         manifest = _manifest(folder, source, document)
+        _check_fits(manifest)
     except KeyError as error:
         raise ArtifactError(f"{source}: the field {error} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise ArtifactError(f"{source} has a field of the wrong kind: {error}") from None
     for path in [manifest.tokenizer, *(graph.path for graph in manifest.graphs.values())]:
         if not path.exists():
@@ -191,6 +192,44 @@ def _check_versions(document: dict[str, Any], source: Path) -> None:
     if target not in get_args(Target):
         known = ", ".join(get_args(Target))
         raise ArtifactError(f"{source}: unknown target {target!r}; this version runs {known}")
+
+
+def _check_fits(manifest: Manifest) -> None:
+    """Whether what is fed to the graphs is what they take, so that no engine stumbles over it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    for name, graph in manifest.graphs.items():
+        if not graph.inputs or not graph.outputs:
+            raise ValueError(f"{name} has no inputs or no outputs")
+    if "vision" in manifest.graphs:
+        _check_pictures(manifest.graphs["vision"], manifest.preprocess.size)
+    if "decoder" in manifest.graphs:
+        _check_decoder(manifest.graphs["decoder"], manifest)
+
+
+def _check_pictures(vision: Graph, size: int) -> None:
+    for name, port in vision.inputs.items():
+        if port.shape[1:] != (3, size, size) or not isinstance(port.shape[0], int):
+            raise ValueError(f"pictures of {size}x{size}, but {name} is {list(port.shape)}")
+
+
+def _check_decoder(decoder: Graph, manifest: Manifest) -> None:
+    if decoder.engine is not None:
+        raise ValueError(f"{decoder.engine} runs every graph but the decoder")
+    layers = manifest.cache.layers
+    shapes = [port.shape for name, port in decoder.inputs.items() if name.startswith("past_key_")]
+    keeps = [(layer.self_heads, layer.head_dim) for layer in layers]
+    # A decoder that keeps its cache to itself has no such inputs.
+    if not layers or (shapes and [(shape[1], shape[3]) for shape in shapes] != keeps):
+        raise ValueError(f"cache.layers {keeps} are not the decoder's: {shapes}")
+    words = decoder.outputs["logits"].shape[-1]
+    search = manifest.generation
+    ids = (search.bos_token_id, search.eos_token_id, search.pad_token_id, *manifest.prompt_ids)
+    for token in ids:
+        if token < 0 or (isinstance(words, int) and token >= words):
+            raise ValueError(f"the token {token} is none of the decoder's {words}")
 
 
 def _check_graphs(manifest: Manifest) -> None:

@@ -70,8 +70,12 @@ def test_grey_of_16_bits_is_seen_as_the_same_grey_of_8(ending: str, tmp_path: Pa
     fine = grey.astype(np.int64) * 257 + np.arange(37) % 200 - 100  # what 8 bits cannot tell
     path = tmp_path / f"fine.{ending}"
     Image.fromarray(fine.clip(0, 65535).astype(np.uint16)).save(path)
-    pictures = [Image.open(path), path, Image.fromarray(grey)]
-    opened, read, expected = map(Preprocess(size=SIZE).to_uint8, pictures)
+    bytes_of = Preprocess(size=SIZE).to_uint8
+    opened, read, expected = (
+        bytes_of(Image.open(path)),
+        bytes_of(path),
+        bytes_of(Image.fromarray(grey)),
+    )
     np.testing.assert_array_equal(read, expected)
     np.testing.assert_array_equal(opened, expected)
 

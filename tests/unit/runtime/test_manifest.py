@@ -57,6 +57,18 @@ def test_a_changed_graph_is_named(bundle: Path) -> None:
         (lambda m: m["graphs"]["vision"].update(file="../vision.onnx"), "leaves the folder"),
         (lambda m: m.update(tokenizer="/etc/passwd"), "leaves the folder"),
         (lambda m: m["graphs"]["vision"].update(file="v.onnx"), r"v\.onnx is missing"),
+        (lambda m: m["graphs"]["vision"].update(inputs={}), "vision has no inputs"),
+        (lambda m: m["graphs"]["decoder"].update(outputs={}), "decoder has no inputs or no out"),
+        (lambda m: m["graphs"]["decoder"].update(engine="openvino"), "every graph but the decoder"),
+        (lambda m: m["preprocess"].update(size=32), r"pictures of 32x32, but pixel_values is \[1"),
+        (lambda m: m["preprocess"].update(size=-1), "pictures of -1 pixels"),
+        (lambda m: m["preprocess"]["size"].update(width=8.5, height=8.5), "pictures of 8.5 pixels"),
+        (lambda m: m["preprocess"].update(image_mean=["a", "b", "c"]), "are not numbers"),
+        (lambda m: m["preprocess"].update(image_std=[0.5, 0, 0.5]), "image_std is 0"),
+        (lambda m: m["decode"].update(eos_token_id=10**6), "the token 1000000 is none of the dec"),
+        (lambda m: m["decode"].update(pad_token_id=-7), "the token -7 is none"),
+        (lambda m: m["cache"].update(layers=[]), r"cache\.layers \[\] are not the decoder's"),
+        (lambda m: m["cache"]["layers"][0].update(self_heads=7), r"\[\(7, 3\)\] are not the dec"),
     ],
 )
 def test_a_damaged_manifest_is_named(bundle: Path, change: Change, message: str) -> None:
