@@ -69,9 +69,11 @@ class Generation:
             raise UsageError(
                 f"min_length {self.min_length} is more than max_length {self.max_length}"
             )
-        if not self.repetition_penalty > 0:
+        if not math.isfinite(self.length_penalty):
+            raise UsageError(f"length_penalty must be finite, got {self.length_penalty}")
+        if not 0 < self.repetition_penalty < math.inf:
             raise UsageError(
-                f"repetition_penalty must be more than 0, got {self.repetition_penalty}"
+                f"repetition_penalty must be more than 0 and finite, got {self.repetition_penalty}"
             )
         if self.early_stopping not in (True, False, "never"):
             raise UsageError(f'early_stopping is true, false or "never", not {self.early_stopping}')

@@ -171,6 +171,10 @@ def vqa(
     """
     if top is not None and answers is None:
         raise UsageError("--top goes with --answers")
+    searched = {"--beams": beams, "--min-length": min_length, "--max-length": max_length}
+    idle = [flag for flag, value in searched.items() if value is not None]
+    if idle and answers is not None:
+        raise UsageError(f"{idle[0]} is for answers that are generated; --answers ranks a list")
     with Output(json=json, quiet=quiet) as out:
         from blip_edge import load
         from blip_edge.data.files import answers as listed

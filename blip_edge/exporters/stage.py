@@ -97,6 +97,8 @@ def export(
     recipe = recipe or ExportRecipe()
     model, output = Path(model), Path(output)
     if target == "huggingface":
+        if recipe.precision not in ("auto", "fp32"):
+            raise UsageError(f"huggingface folders are fp32, not {recipe.precision}")
         return export_huggingface(model, output, force=force)
     if target not in _TARGETS:
         known = ", ".join(get_args(ExportTarget))

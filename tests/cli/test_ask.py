@@ -84,6 +84,16 @@ def test_top_without_a_list_is_refused(run: Run, answerer: Path, picture: Path) 
     assert (code, "--answers" in err) == (2, True)
 
 
+@pytest.mark.parametrize("flag", ["--beams", "--min-length", "--max-length"])
+def test_a_list_is_ranked_without_a_search(
+    run: Run, answerer: Path, picture: Path, tmp_path: Path, flag: str
+) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_text('["yes", "no"]')
+    code, out, err = run("vqa", answerer, picture, "is it?", "--answers", answers, flag, 7)
+    assert (code, out, err.count("\n")) == (2, "", 1) and flag in err
+
+
 def test_texts_are_matched_in_their_order(run: Run, matcher: Path, picture: Path) -> None:
     code, out, err = run("match", matcher, picture, *TEXTS[:2], "--json")
     assert (code, err) == (0, "")
@@ -192,6 +202,7 @@ def test_several_captions_are_drawn_by_a_seed(run: Run, model: Path, picture: Pa
         (("--top-p", "0.5"), "sampling"),
         (("--captions", "4", "--beams", "2"), "num_return_sequences"),
         (("--sample", "--beams", "2"), "num_beams"),
+        (("--length-penalty", "nan"), "length_penalty must be finite"),
         (("--sample", "--top-p", "1.5"), "top_p"),
     ],
 )

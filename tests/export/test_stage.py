@@ -204,6 +204,13 @@ def test_what_transformers_cannot_hold_is_refused(
         export(uneven, tmp_path / "hf", target="huggingface")
     with pytest.raises(ArtifactError, match="export the float model"):
         export(quantized, tmp_path / "hf", target="huggingface")
+    with pytest.raises(UsageError, match="huggingface folders are fp32, not int8"):
+        export(
+            uneven,
+            tmp_path / "hf",
+            target="huggingface",
+            recipe=ExportRecipe(precision="int8"),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
