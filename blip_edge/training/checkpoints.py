@@ -47,9 +47,10 @@ class Checkpoints:
         folder: where they are, and nothing else.
         identity: what makes this run this one: recipe, seed, digests of what it reads. Only a run
             with the same goes on.
-        every: steps from one to the next.
+        every: steps from one to the next; 0 saves none.
         resume: go on from what is there; with nothing there, begin.
         added: what the identity was before it had a key, for snapshots older than that.
+        free: keys of the identity with other values of which a run goes on, too.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Checkpoints:
         every: int,
         resume: bool = False,
         added: dict[str, Any] | None = None,
+        free: frozenset[str] = frozenset(),
     ) -> None:
-        if every < 1:
-            raise UsageError(f"save_every must be at least 1, got {every}")
-        self.folder, self.every, self._resume = Path(folder), every, resume
+        if every < 0:
+            raise UsageError(f"save_every must not be negative, got {every}")
+        self.folder, self._every, self._resume, self._free = Path(folder), every, resume, free
         self._identity, self._added = _plain(identity), _plain(added or {})
 
     def begin(self, also: dict[str, Any], progress: Progress = SILENT) -> Snapshot | None:
@@ -99,6 +101,10 @@ class Checkpoints:
             _delete(damaged + whole[:-_KEPT])  # damaged ones must not count among the last two
             return snapshot
         raise ArtifactError(f"no checkpoint in {self.folder} is whole; delete it to begin again")
+
+    def due(self, step: int) -> bool:
+        """Whether a snapshot is to be saved after `step` steps."""
+        return self._every > 0 and step % self._every == 0
 
     def save(self, step: int, snapshot: Snapshot) -> None:
         """Write what the run is after `step` steps, and forget all but the last two.
@@ -145,7 +151,7 @@ class Checkpoints:
         mine, theirs = self._identity, self._added | theirs
         differ = [
             f"{key} was {_shown(theirs, key)} and is {_shown(mine, key)}"
-            for key in sorted(theirs.keys() | mine.keys())
+            for key in sorted((theirs.keys() | mine.keys()) - self._free)
             if theirs.get(key, _ABSENT) != mine.get(key, _ABSENT)
         ]
         if differ:

@@ -94,7 +94,7 @@ def fit(
             done = step + 1
             if evaluate and (done == steps or (eval_every and done % eval_every == 0)):
                 _judge(run, evaluate, step)
-            if checkpoints and done % checkpoints.every == 0 and done < steps:
+            if checkpoints and checkpoints.due(done) and done < steps:
                 _save(run, checkpoints, Place(done, made.position))
     return _ended(run)
 

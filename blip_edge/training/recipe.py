@@ -5,10 +5,13 @@ from typing import Literal
 
 from blip_edge.errors import UsageError
 
-__all__ = ["Optimisation", "ScheduleName", "Task", "TaskRecipe", "TrainRecipe"]
+__all__ = ["FREE", "Optimisation", "ScheduleName", "Task", "TaskRecipe", "TrainRecipe"]
 
 ScheduleName = Literal["cosine", "constant", "epoch-cosine", "epoch-decay"]
 Task = Literal["pretrain", "caption", "retrieval", "vqa", "nlvr2", "visdial"]
+
+FREE = frozenset({"max_bad", "workers", "save_every"})
+"""Keys that leave the result as it is: a run goes on with other values of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from blip_edge.training.course import Course, total_steps
 from blip_edge.training.loop import fit
 from blip_edge.training.objectives import Objective
 from blip_edge.training.processes import Device
-from blip_edge.training.recipe import TaskRecipe, TrainRecipe
+from blip_edge.training.recipe import FREE, TaskRecipe, TrainRecipe
 from blip_edge.training.scalars import written
 from blip_edge.training.source import Source
 from blip_edge.training.tasks import batches_of, metric_of
@@ -146,7 +146,7 @@ def carry_out(work: Work, begin: Callable[[Source, Progress], Begun]) -> Path:
             made = provenance(work.verb, work.recipe, source, parents, started, history, seed=seed)
             write_provenance(draft, made)
             write_model_card(draft, output.name, begun.model, made, source.dataset)
-    if checkpoints is not None and leads:
+    if leads:
         checkpoints.clear()
     processes.everyone(None)  # nobody says that it is done before it is
     return output
@@ -165,10 +165,8 @@ def course_of(recipe: TrainRecipe, per_epoch: int) -> Course:
     )
 
 
-def _checkpoints(work: Work, source: Source, *, forget: bool) -> Checkpoints | None:
-    """Where the run's snapshots are kept, if any are; with `forget` a killed run's are deleted."""
-    if not work.recipe.save_every:
-        return None
+def _checkpoints(work: Work, source: Source, *, forget: bool) -> Checkpoints:
+    """Where the run's snapshots are kept; with `forget` a killed run's are deleted."""
     folder = work.output.with_name(f"{work.output.name}.checkpoints")
     # A key that is new changes nothing by itself.
     added = asdict(Course()) | asdict(type(work.recipe)())
@@ -178,6 +176,7 @@ def _checkpoints(work: Work, source: Source, *, forget: bool) -> Checkpoints | N
         every=work.recipe.save_every,
         resume=work.resume,
         added=added,
+        free=FREE,
     )
     if forget and not work.resume:
         kept.clear()
@@ -195,7 +194,7 @@ def _require_same(output: Path, work: Work) -> None:
     """Refuse to take a finished model for the one that is asked for if its recipe was another."""
     asked = {**asdict(work.recipe), "seed": work.seed}
     made = asdict(type(work.recipe)()) | read_provenance(output).recipe
-    differ = [key for key, value in asked.items() if made.get(key) != value]
+    differ = [key for key in asked if key not in FREE and made.get(key) != asked[key]]
     if differ:
         raise UsageError(
             f"{output} was made by another recipe: {', '.join(differ)} differ; give another -o"

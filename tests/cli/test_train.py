@@ -305,8 +305,27 @@ def test_another_recipe_does_not_go_on(run: Run, data: Path, tmp_path: Path) -> 
     assert list((tmp_path / "killed.checkpoints").iterdir())
     code, out, err = run(*longer, "--resume", "--set", "lr=0.5", "--set", "workers=2")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "is of another run: lr was 0.0001 and is 0.5, workers was 0 and is 2" in err
+    assert "is of another run: lr was 0.0001 and is 0.5; continue" in err, "workers are free"
     assert list((tmp_path / "killed.checkpoints").iterdir())
+    code, out, err = run(*longer, "--resume", "--set", "batch=3", "--set", "lr=0.5")
+    assert "is of another run: batch was 4 and is 3, lr was 0.0001 and is 0.5" in err
+
+
+def test_a_run_that_too_many_damaged_pictures_stopped_goes_on(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    """Days of training would be lost otherwise; the error says how."""
+    first, *_ = sorted((data / "images" / "train").iterdir())
+    first.write_bytes(b"")
+    argv = ("train", "--data", data, "-o", tmp_path / "m", *TINY_MODEL)
+    argv += ("--set", "steps=30", "--set", "save_every=1")
+    code, _, err = run(*argv, "-q")
+    assert (code, err.count("\n")) == (3, 1)
+    assert err.rstrip().endswith("; raise max_bad and go on with --resume")
+    code, _, err = run(*argv, "--resume", "--set", "max_bad=0.5")
+    assert code == 0, err
+    assert "continuing after step" in err
+    assert first.name in (tmp_path / "m" / "skipped.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class Skipped:
         if len(left_out) > max_bad * rows:
             raise ArtifactError(
                 f"{len(left_out)} of {rows} rows of {where} have nothing to learn, more than "
-                f"max_bad = {max_bad:g} allows; the last one: {left_out[-1].reason}"
+                f"max_bad = {max_bad:g} allows; the last one: {left_out[-1].reason}; mend such "
+                "rows or raise max_bad"
             )
 
     def add(self, image: str, why: str) -> None:
@@ -57,7 +58,8 @@ class Skipped:
         if len(self.pictures) > self._max_bad * self._total:
             raise ArtifactError(
                 f"{len(self.pictures)} of {self._total} pictures cannot be read, more than "
-                f"max_bad = {self._max_bad:g} allows; the last one: {why}"
+                f"max_bad = {self._max_bad:g} allows; the last one: {why}; raise max_bad and go on "
+                "with --resume"
             )
 
     def require_any(self, found: bool) -> None:

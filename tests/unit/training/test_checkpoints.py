@@ -205,9 +205,24 @@ def test_views_are_saved_as_what_they_show(tmp_path: Path) -> None:
     assert found is not None and torch.equal(found.tensors["t"], view)
 
 
-def test_saving_never_is_no_value() -> None:
+def test_a_run_that_saves_nothing_still_finds_what_is_there(two: Path) -> None:
+    with pytest.raises(ArtifactError, match="continue it with --resume"):
+        Checkpoints(two, RECIPE, every=0).begin({"processes": 1})
+    made = Checkpoints(two, RECIPE, every=0, resume=True)
+    found = made.begin({"processes": 1})
+    assert found is not None and found.values["steps"] == 6
+    assert not any(map(made.due, range(12)))
     with pytest.raises(UsageError, match="save_every"):
-        Checkpoints(Path("x"), {}, every=0)
+        Checkpoints(two, RECIPE, every=-1)
+
+
+def test_of_keys_that_change_nothing_other_values_go_on(two: Path) -> None:
+    """Those that an older snapshot knew as the run's own, too."""
+    other = {**RECIPE, "batch": 9}
+    how: dict[str, Any] = {"every": 2, "resume": True, "free": frozenset({"batch", "workers"})}
+    assert Checkpoints(two, {**other, "workers": 2}, **how).begin({"processes": 1}) is not None
+    with pytest.raises(UsageError, match=r"another run: lr was 0\.1 and is 0\.2; continue"):
+        Checkpoints(two, {**other, "lr": 0.2}, **how).begin({"processes": 1})
 
 
 def test_nothing_is_unpickled(two: Path) -> None:

@@ -140,6 +140,26 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         train(world, torn, replace(how, lr=0.5), init=pretrained, seed=3, resume=True)
 
 
+def test_a_torn_run_is_found_whatever_save_every_says(
+    world: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """It would be trained from the start again, and its checkpoints left behind for ever."""
+    how = recipe("retrieval", steps=4)
+    whole = train(world, tmp_path / "whole", how, init=pretrained)
+    torn, how = tmp_path / "torn", replace(how, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(world, torn, how, init=pretrained, progress=_Stops(3))
+    how = replace(how, save_every=0, workers=0, max_bad=0.5)
+    with pytest.raises(ArtifactError, match="stopped after step"):
+        train(world, torn, how, init=pretrained)
+    said = _Stops(2)  # one step is left to do, not four
+    train(world, torn, how, init=pretrained, resume=True, progress=said)
+    name = "model.safetensors"
+    assert (torn / name).read_bytes() == (whole / name).read_bytes()
+    assert not (tmp_path / "torn.checkpoints").exists()
+    train(world, torn, replace(how, max_bad=0.1, save_every=3), init=pretrained, resume=True)
+
+
 def test_force_begins_again(world: Path, pretrained: Path, tmp_path: Path) -> None:
     how = recipe("nlvr2", steps=3)
     with pytest.raises(KeyboardInterrupt):
