@@ -18,7 +18,7 @@ from blip_edge.training import processes
 from blip_edge.training.batches import Web
 from blip_edge.training.recipe import TrainRecipe
 
-__all__ = ["Source"]
+__all__ = ["Source", "digest_in"]
 
 _TAR = re.compile(r"\.(tar|tar\.\w+|tgz)$")
 _PAIRS = ("pretrain", "caption", "retrieval")
@@ -98,6 +98,12 @@ class Source:
         assert self.web is not None
         shards = self.web.shards
         return {"sha256": shards.digest(), "items": self.web.total, "shards": len(shards.paths)}
+
+
+def digest_in(identity: dict[str, Any]) -> str:
+    """The `digest` of the source that a provenance holds the `identity` of."""
+    parts = [part for part in (identity, identity.get("web")) if part]
+    return "+".join(part["sha256"] for part in parts)
 
 
 def _counted(names: list[str], recipe: TrainRecipe, seed: int, progress: Progress) -> Web:

@@ -19,7 +19,7 @@ from blip_edge.artifact import (
     writing,
 )
 from blip_edge.data.dataset import Dataset
-from blip_edge.errors import UsageError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models.folder import Model, save_model
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training import processes
@@ -33,7 +33,7 @@ from blip_edge.training.objectives import Objective
 from blip_edge.training.processes import Device
 from blip_edge.training.recipe import FREE, TaskRecipe, TrainRecipe
 from blip_edge.training.scalars import written
-from blip_edge.training.source import Source
+from blip_edge.training.source import Source, digest_in
 from blip_edge.training.tasks import batches_of, metric_of
 
 __all__ = ["Begun", "Work", "carry_out", "course_of", "provenance"]
@@ -88,26 +88,26 @@ def carry_out(work: Work, begin: Callable[[Source, Progress], Begun]) -> Path:
     """Train what `begin` makes and write it to `work.output`.
 
     Under `torchrun` each process takes a share of every epoch's rows, `recipe.batch` of them at a
-    time, and the first one writes. A finished run of the same recipe that is to be resumed is left
+    time, and the first one writes. A finished run that is to be resumed is left
     as it is.
 
     Raises:
-        UsageError: a run of another recipe to resume; tars for a task that reads no pairs; a device
+        UsageError: a run of something else to resume; tars for a task that reads no pairs; a device
             that is not there.
         ArtifactError: `data` or what is started from is not what it should be, or too many pictures
             are damaged.
     """
     started = time.monotonic()
     recipe, output, seed, progress = work.training, work.output, work.seed, work.progress
+    where = processes.begin(work.device)
+    leads = processes.rank() == 0
+    progress = progress if leads else SILENT
     if work.resume and output.exists():
         _require_same(output, work)
         progress.say(f"{output} is finished")
         return output
-    where = processes.begin(work.device)
     if recipe.compile:
         require_compiler(where)
-    leads = processes.rank() == 0
-    progress = progress if leads else SILENT
     with (
         writing(output, force=work.force, reads=(work.data, *work.parents))
         if leads
@@ -191,14 +191,26 @@ def _identity_of(work: Work, source: Source) -> dict[str, Any]:
 
 
 def _require_same(output: Path, work: Work) -> None:
-    """Refuse to take a finished model for the one that is asked for if its recipe was another."""
+    """Refuse a finished model that was made of something else than is asked for.
+
+    Raises:
+        UsageError: of another recipe, other data, or from other models.
+        ArtifactError: one of these is not there.
+    """
     asked = {**asdict(work.recipe), "seed": work.seed}
-    made = asdict(type(work.recipe)()) | read_provenance(output).recipe
-    differ = [key for key in asked if key not in FREE and made.get(key) != asked[key]]
+    made = read_provenance(output)
+    told = asdict(type(work.recipe)()) | made.recipe
+    differ = [key for key in asked if key not in FREE and told.get(key) != asked[key]]
     if differ:
         raise UsageError(
             f"{output} was made by another recipe: {', '.join(differ)} differ; give another -o"
         )
+    source = Source.open(work.data, work.web, work.training, seed=work.seed)
+    if digest_in(made.data or {}) != source.digest():
+        raise UsageError(f"{output} was made from other data than {work.data}; give another -o")
+    parents = [_digest(parent) for parent in work.parents if parent is not None]
+    if [parent["sha256"] for parent in made.parents] != parents:
+        raise UsageError(f"{output} was made from other models or towers; give another -o")
 
 
 def provenance(
@@ -224,6 +236,8 @@ def provenance(
 
 
 def _digest(parent: Path) -> str:
+    if not parent.exists():
+        raise ArtifactError(f"{parent} is missing")
     return sha256_folder(parent) if parent.is_dir() else sha256_file(parent)
 
 

@@ -120,6 +120,8 @@ def test_tars_instead_of_a_folder(run: Run, tars: str, tmp_path: Path, task: str
     )
     assert (code, err) == (0, "")
     made = provenance(output)
+    again = ("train", "--task", task, "--data", tars, "-o", output, *TINY_MODEL, *epoch)
+    assert run(*again, "--resume")[0] == 0, "it is finished"
     assert (made["data"]["items"], made["data"]["shards"]) == (30, 3)
     assert len(made["history"]) == 14, "two epochs of seven batches of four"
     vocabulary = json.loads((output / "tokenizer.json").read_text())["model"]["vocab"]
@@ -143,6 +145,9 @@ def test_tars_beside_a_folder(run: Run, data: Path, tars: str, tmp_path: Path) -
     )
     assert (code, err) == (0, "")
     made = provenance(output)
+    again = ("train", "--data", data, "-o", output, *TINY_MODEL, *how, "--resume")
+    assert run(*again, "--web", tars)[0] == 0, "it is finished"
+    assert run(*again)[0] == 2, "it is of other data"
     assert made["data"]["name"] == "shapes"
     assert made["data"]["web"]["items"] == 30
     losses = [point for point in made["history"] if "lm" in point]

@@ -1,5 +1,7 @@
 """Every task from a pre-trained model on a drawn world: trained, kept, resumed, measured, asked."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,24 @@ def test_a_torn_run_is_found_whatever_save_every_says(
     assert (torn / name).read_bytes() == (whole / name).read_bytes()
     assert not (tmp_path / "torn.checkpoints").exists()
     train(world, torn, replace(how, max_bad=0.1, save_every=3), init=pretrained, resume=True)
+
+
+def test_a_finished_model_of_something_else_is_not_taken_for_this_one(
+    world: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """A corrected data set, or a better model to start from, would silently go unused."""
+    how = recipe("nlvr2", steps=1)
+    out = train(world, tmp_path / "m", how, init=pretrained)
+    other = shutil.copytree(world, tmp_path / "other")
+    rows = json.loads((other / "nlvr_train.json").read_text())
+    (other / "nlvr_train.json").write_text(json.dumps(rows[1:]))
+    with pytest.raises(UsageError, match=r"from other data than .*other; give another -o"):
+        train(other, out, how, init=pretrained, resume=True)
+    with pytest.raises(UsageError, match="from other models or towers; give another -o"):
+        train(world, out, how, init=out, resume=True)
+    with pytest.raises(ArtifactError, match="gone is missing"):
+        train(world, out, how, init=tmp_path / "gone", resume=True)
+    train(world, out, how, init=pretrained, resume=True)
 
 
 def test_force_begins_again(world: Path, pretrained: Path, tmp_path: Path) -> None:
