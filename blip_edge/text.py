@@ -105,7 +105,7 @@ class Tokenizer:
         texts = list(texts)
         bare = _dressed(models.WordPiece(unk_token="[UNK]"))
         trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size - len(_BLIP_TOKENS),
+            vocab_size=max(0, vocab_size - len(_BLIP_TOKENS)),
             # The library numbers characters inside words in the order of a hash map, another one
             # in every process; those that are announced keep the order they are announced in.
             special_tokens=[*_BERT_TOKENS, *_characters(bare, texts)],

@@ -35,7 +35,8 @@ class Optimisation:
     weight_decay: float = 0.05
     """AdamW's decay, on all parameters, as BLIP trains."""
     clip: float = 1.0
-    """Longest gradient; a longer one is scaled down to it."""
+    """Longest gradient; a longer one is scaled down to it. A very large number, such as 1e9, leaves
+    all as they are."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32."""
     max_bad: float = 0.01
@@ -185,6 +186,9 @@ class TrainRecipe(TaskRecipe):
             raise UsageError(
                 "train_on_val is of vqa, and leaves no val split to choose by: eval_every must be 0"
             )
+        for name in ("vision_width", "text_width", "embed_dim", "vocab_size", "max_positions"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.image_size < 0:
             raise UsageError(f"image_size must not be negative, got {self.image_size}")
 

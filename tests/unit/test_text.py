@@ -179,6 +179,11 @@ def test_training_keeps_to_the_asked_size_and_covers_its_texts() -> None:
         assert tokenizer.unk not in ids_of(tokenizer, text)
 
 
+def test_a_vocabulary_smaller_than_its_characters_is_those() -> None:
+    tokenizer = Tokenizer.train(TEXTS, 1)
+    assert not any(tokenizer.unk in ids_of(tokenizer, text) for text in TEXTS)
+
+
 def test_the_same_texts_give_the_same_ids_in_every_process(tmp_path: Path) -> None:
     """Hash maps are ordered differently in each process, and models are compared by their bytes."""
     program = (

@@ -219,7 +219,8 @@ def test_sizes_that_do_not_fit_are_refused(
         *({"steps": -1}, {"epochs": 0.0}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}, {"clip": 0}),
         *({"warmup": -1}, {"weight_decay": -1e-3}, {"max_bad": 1.5}, {"label_smoothing": 2.0}),
         *({"momentum": -0.1}, {"alpha": math.nan}, {"dropout": 7}, {"queue_size": -1}),
-        *({"alpha_warmup": -1}, {"max_words": 0}, {"image_size": -1}),
+        *({"alpha_warmup": -1}, {"max_words": 0}, {"image_size": -1}, {"vocab_size": 0}),
+        *({"vision_width": 0}, {"text_width": 0}, {"embed_dim": 0}, {"max_positions": -1}),
     ],
 )
 def test_recipes_of_nonsense_are_refused(wrong: dict[str, Any]) -> None:
