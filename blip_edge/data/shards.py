@@ -89,6 +89,8 @@ class Sample(_Picture):
     """A picture with all that may be said of it."""
 
     captions: tuple[str, ...]
+    ending: str
+    """Of the picture's file, without a dot: one of those that are read."""
 
 
 @dataclass(frozen=True)
@@ -297,19 +299,19 @@ def _sample(
     def damage(what: str) -> Damage:
         return Damage(f"{path}/{key}", f"{path}: {what}")
 
-    data: bytes | None = None
+    data, kind = None, ""
     texts: dict[str, bytes] = {}
     for member, ending in files:
         if why := _why_not(member):
             return damage(f"the member {member.name!r} {why}; it is not followed")
         if ending in _PICTURES:
-            data = _read(archive, member)
+            data, kind = _read(archive, member), ending
         elif ending in _TEXTS:
             texts[ending] = _read(archive, member)
     if data is None:
         return damage(f"{key} has no picture ({', '.join(_PICTURES)})")
     try:
-        return Sample(path, key, data, _captions(texts, textless=textless))
+        return Sample(path, key, data, _captions(texts, textless=textless), kind)
     except ValueError as error:  # JSON's and Unicode's errors too
         return damage(f"{key} {error}")
 

@@ -175,8 +175,7 @@ def _write_tar(part: Tar, folder: Path, found: Sequence[Found]) -> None:
         for row, one in zip(part.rows(), found, strict=True):
             texts = [text.to_json() for text in one.texts if text.kept]
             if texts and isinstance(row, Row) and isinstance(row.source, Sample):
-                data = row.source.data
-                _add(archive, f"{row.name}.{_ending(data)}", data)
+                _add(archive, f"{row.name}.{row.source.ending}", row.source.data)
                 _add(archive, f"{row.name}.json", json.dumps(texts, ensure_ascii=False).encode())
     draft.rename(tar_of(folder, part.number))
 
@@ -185,12 +184,6 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)  # of no date and nobody's, so that equal tars are equal files
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
-
-
-def _ending(data: bytes) -> str:
-    with Image.open(io.BytesIO(data)) as image:
-        found = (image.format or "").lower()
-    return {"jpeg": "jpg", "mpo": "jpg"}.get(found, found)
 
 
 def _part(folder: Path, number: int) -> Path:

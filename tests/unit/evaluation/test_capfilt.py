@@ -250,6 +250,17 @@ def test_a_tar_loses_pictures_of_which_nothing_is_left(
     assert [sample.key for sample in _samples(out)] == ["a"]
 
 
+def test_a_picture_of_another_format_than_its_name_can_be_read_again(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    """Web sets call pictures .jpg whatever they are; no reader takes a .gif."""
+    Image.new("RGB", (8, 8), "gray").save(tmp_path / "a.gif")
+    data = (tmp_path / "a.gif").read_bytes()
+    write_tar(tmp_path / "web.tar", [("a", data, "some grey thing")], ending="jpg")
+    (found,) = _samples(_run(tmp_path / "web.tar", tmp_path / "out", folders, captioners=[]))
+    assert (found.data, found.ending) == (data, "jpg")
+
+
 def _lenient() -> CapfiltRecipe:
     return CapfiltRecipe(part=2, max_bad=0.5)
 

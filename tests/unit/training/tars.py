@@ -18,12 +18,14 @@ def picture(shade: int) -> bytes:
     return out.getvalue()
 
 
-def write_tar(path: Path, samples: Iterable[tuple[str, bytes, str]]) -> Path:
+def write_tar(
+    path: Path, samples: Iterable[tuple[str, bytes, str]], *, ending: str = "png"
+) -> Path:
     """A tar of (key, picture, caption)."""
     with tarfile.open(path, "w") as archive:
         for key, data, caption in samples:
-            for ending, content in (("png", data), ("json", json.dumps({"caption": caption}))):
-                info = tarfile.TarInfo(f"{key}.{ending}")
+            for kind, content in ((ending, data), ("json", json.dumps({"caption": caption}))):
+                info = tarfile.TarInfo(f"{key}.{kind}")
                 raw = content.encode() if isinstance(content, str) else content
                 info.size = len(raw)
                 archive.addfile(info, io.BytesIO(raw))
