@@ -59,7 +59,7 @@ def texts_of(dataset: Dataset, *, max_words: int = 30) -> Iterator[str]:
 
 def _written(dataset: Dataset, rows: Sequence[CaptionRow], max_words: int) -> Iterator[str]:
     for row in rows:
-        yield clean_caption(row.captions[0], max_words)
+        yield from (clean_caption(caption, max_words) for caption in row.captions)
     if dataset.has("vqa_train.json"):
         for asked in dataset.questions("train"):
             yield clean_question(asked.question)

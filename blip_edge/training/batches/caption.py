@@ -33,7 +33,7 @@ class CaptionBatches(RowBatches[_Captioned, Batch]):
 
     Args:
         data: where the pictures of `rows` are; None if there are none.
-        rows: the first caption of each is taken.
+        rows: a picture with several captions counts as a row for each.
         tokenizer: the model's.
         preprocess: the model's.
         prompt: words that every caption starts from.
@@ -63,13 +63,13 @@ class CaptionBatches(RowBatches[_Captioned, Batch]):
         # A prompt may be written without the space at its end.
         self._start = f"{prompt.strip()} " if prompt.strip() else ""
         numbers: dict[str, int] = {}
-        items = [self._of_row(row, numbers) for row in rows]
+        items = [
+            self._item(row.image, text, numbers.setdefault(row.image, len(numbers)))
+            for row in rows
+            for text in row.captions or ("",)
+        ]
         stream = None if web is None else Stream(web, self._of_pair)
         super().__init__(data, items, "captions", tokenizer, preprocess, feeding, stream)
-
-    def _of_row(self, row: CaptionRow, numbers: dict[str, int]) -> _Captioned | LeftOut:
-        text = row.captions[0] if row.captions else ""
-        return self._item(row.image, text, numbers.setdefault(row.image, len(numbers)))
 
     def _of_pair(self, pair: Pair) -> _Captioned | LeftOut:
         return self._item(pair.where, pair.caption, pair.number)

@@ -47,6 +47,11 @@ def test_pairs_of_every_kind_are_cleaned(write: Write) -> None:
     assert list(texts_of(data)) == ["a cat", "buy now", "two dogs"]
 
 
+def test_each_caption_of_a_list_is_a_text(write: Write) -> None:
+    data = write({"caption_train.json": [{"image": "a.png", "caption": ["a cat", "two dogs"]}]})
+    assert list(texts_of(data)) == list(training_texts(data)) == ["a cat", "two dogs"]
+
+
 def test_captions_are_as_long_as_training_reads_them(write: Write) -> None:
     data = write({"caption_train.json": [pair(" ".join(map(str, range(50))))]})
     assert [len(text.split()) for text in texts_of(data)] == [30]

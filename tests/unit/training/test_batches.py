@@ -64,6 +64,21 @@ def test_an_epoch_shows_every_row_once_and_the_next_in_another_order(
     assert not torch.equal(seen[0], seen[1])
 
 
+def test_each_caption_of_a_picture_is_a_row(batches: Make, world: Dataset) -> None:
+    """BLIP's test files list a picture's captions; trained on, all but one went unread."""
+    each = world.captions("train")
+    texts: dict[str, tuple[str, ...]] = {}
+    for row in each:
+        texts[row.image] = (*texts.get(row.image, ()), *row.captions)
+    listed = [CaptionRow(image, captions, image) for image, captions in texts.items()]
+    assert len(listed) < len(each)
+    for one, other in zip(
+        some(batches(rows=listed), 15), some(batches(rows=each), 15), strict=True
+    ):
+        assert torch.equal(one.input_ids, other.input_ids)
+        assert torch.equal(one.picture, other.picture)
+
+
 def test_shapes_and_types(batches: Make) -> None:
     batch = some(batches(), 1)[0]
     assert batch.pixel_values.shape == (8, 3, 24, 24)
