@@ -88,8 +88,10 @@ def require_free(
 
     Raises:
         ArtifactError: `output` exists and `force` is off, or it is not ours to replace.
-        UsageError: `output` is what is read, or what is read lies in it.
+        UsageError: `output` has no name, is what is read, or what is read lies in it.
     """
+    if not output.name:
+        raise UsageError(f"{output} cannot be replaced; give -o a folder's name")
     if output.exists() and not force:
         raise ArtifactError(f"{output} already exists; pass --force to replace it")
     if output.exists() and not _is_ours(output):

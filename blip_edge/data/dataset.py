@@ -11,6 +11,7 @@ where the pictures are not.
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,7 +98,7 @@ class Dataset:
         return (self.folder / annotation).is_file()
 
     def captions(self, split: str) -> list[CaptionRow]:
-        """Captions: `train` has a row for each caption, other splits a row for each picture."""
+        """Captions: BLIP's `train` has a row for each of them, other splits one for each picture."""
         return self._rows(f"caption_{split}.json", CaptionRow.read)
 
     def retrieval(self, split: str) -> list[CaptionRow]:
@@ -162,4 +163,5 @@ def _files(root: Path) -> Iterator[tuple[str, int]]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            yield path.relative_to(root).as_posix(), path.stat().st_size
+            with suppress(OSError):  # a link to nothing is no file
+                yield path.relative_to(root).as_posix(), path.stat().st_size

@@ -42,7 +42,8 @@ def document(path: Path) -> Any:
     if path.suffix != ".jsonl":
         return read_json(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: it also splits at characters that JSON leaves as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path} is not one JSON document a line: {error}") from None

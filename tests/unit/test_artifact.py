@@ -100,6 +100,18 @@ def test_what_is_read_beside_the_output_does_not_matter(old: Path) -> None:
     assert (old / "dataset.json").read_text() == "new"
 
 
+@pytest.mark.parametrize("place", [".", "/"])
+def test_a_place_without_a_name_is_one_line(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drafts and a long run's parts are named after the output."""
+    monkeypatch.chdir(tmp_path)
+    for force in (False, True):
+        refused = pytest.raises(UsageError, match="give -o a folder's name")
+        with refused, writing(Path(place), force=force):
+            pass
+
+
 def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -111,8 +111,8 @@ def capfilt(
     digests = {folder: sha256_folder(folder) for folder in (*writers, *judges)}
     models = Models(tuple(writers), tuple(judges), recipe, seed, digests, threads)
     bootstrap = models.open()  # what is wrong with a model shows before anything is done
-    folder = Path(output).with_name(f"{Path(output).name}.parts")
     with writing(output, force=force, reads=(data, *writers, *judges)) as draft:
+        folder = Path(output).with_name(f"{Path(output).name}.parts")
         begin_run(folder, _identity(parts, dataset, recipe, digests, seed), resume=resume)
         todo = [part for part in parts if not is_done(folder, part.number)]
         if len(todo) < len(parts):

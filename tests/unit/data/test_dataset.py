@@ -183,6 +183,23 @@ def test_visdial_numbers_outside_the_tables_are_named(write: Callable[..., Datas
         write({"visdial_val.json": text}).dialogs("val")
 
 
+def test_a_line_of_jsonl_may_hold_what_python_calls_line_ends(
+    write: Callable[..., Dataset],
+) -> None:
+    said = "a cat\u2028on a mat"
+    line = json.dumps({"clip_name": "a", "caption": said}, ensure_ascii=False)
+    data = write({"video_retrieval_test.jsonl": f"{line}\n{line}\n"})
+    assert [row.caption for row in data.clips()] == [said, said]
+
+
+def test_a_link_to_nothing_is_no_picture(write: Callable[..., Dataset]) -> None:
+    """No row names it; a training would end in a traceback before its first step."""
+    data = write({})
+    before = data.digest()
+    (data.folder / "images" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert data.digest() == before
+
+
 def test_a_broken_line_of_jsonl_is_named(write: Callable[..., Dataset]) -> None:
     data = write({"video_retrieval_test.jsonl": '{"clip_name": "a", "caption": "b"}\n{"clip'})
     with pytest.raises(ArtifactError, match=r"video_retrieval_test\.jsonl"):

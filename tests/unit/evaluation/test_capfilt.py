@@ -153,6 +153,14 @@ def test_what_stopped_before_its_first_part_leaves_nothing(
     assert _run(web, tmp_path / "out", folders).is_dir()
 
 
+@pytest.mark.parametrize("output", [".", "/"])
+def test_an_output_without_a_name_is_one_line(
+    web: Path, folders: dict[str, Path], output: str
+) -> None:
+    with pytest.raises(UsageError, match="give -o a folder's name"):
+        _run(web, Path(output), folders)
+
+
 def test_a_folder_that_is_missing_is_not_taken_for_a_tar(
     tmp_path: Path, folders: dict[str, Path]
 ) -> None:
