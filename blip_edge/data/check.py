@@ -28,6 +28,7 @@ from blip_edge.data.video import ANIMATED, frames
 from blip_edge.errors import ArtifactError
 from blip_edge.preprocess import open_image
 from blip_edge.progress import SILENT, Progress
+from blip_edge.text import clean_caption
 
 __all__ = ["BadRow", "CheckReport", "check", "check_shards"]
 
@@ -75,6 +76,8 @@ class CheckReport:
 def check(data: Dataset | Path | str, *, progress: Progress = SILENT) -> CheckReport:
     """Read every annotation file of a data set, and open every picture that its rows name.
 
+    Texts of which cleaning leaves nothing are listed too.
+
     Raises:
         ArtifactError: it is no data set; anything less is listed in the report.
     """
@@ -92,7 +95,7 @@ def check(data: Dataset | Path | str, *, progress: Progress = SILENT) -> CheckRe
             rows[path.name] = len(found)
         media.open(path.name, found)
         for number, row in enumerate(found):
-            reasons = [str(row)] if isinstance(row, ArtifactError) else media.wrong(row)
+            reasons = [str(row)] if isinstance(row, ArtifactError) else _wrong(row, media)
             bad.extend(BadRow(path.name, number, reason) for reason in reasons)
     if not rows and not bad:
         bad.append(BadRow("dataset.json", None, f"{dataset.folder} has no annotation files"))
@@ -145,6 +148,22 @@ def _rows(path: Path) -> Iterable[Any]:
             return parsed(listed(path), read, str(path))
     document(path)  # a file of another sort must still be JSON
     return ()
+
+
+def _wrong(row: Any, media: "_Media") -> list[str]:
+    """What is wrong with a row that was read: its pictures, and texts that training leaves out."""
+    silent = [text for text in _texts(row) if not clean_caption(text).strip("?")]
+    return [*media.wrong(row), *(f"its text {text!r:.40} has no words" for text in silent)]
+
+
+def _texts(row: Any) -> Iterable[str]:
+    if isinstance(row, CaptionRow):
+        return row.captions
+    if isinstance(row, SentenceRow):
+        return (row.sentence,)
+    if isinstance(row, Dialog):
+        return (turn.question for turn in row.rounds)
+    return (row.question,) if isinstance(row, QuestionRow) else ()
 
 
 class _Media:

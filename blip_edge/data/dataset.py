@@ -98,7 +98,7 @@ class Dataset:
         return (self.folder / annotation).is_file()
 
     def captions(self, split: str) -> list[CaptionRow]:
-        """Captions: BLIP's `train` has a row for each of them, other splits one for each picture."""
+        """Captions: BLIP's `train` has a row for each one, other splits a row for each picture."""
         return self._rows(f"caption_{split}.json", CaptionRow.read)
 
     def retrieval(self, split: str) -> list[CaptionRow]:

@@ -17,15 +17,17 @@ _LONG = 40
 def training_texts(dataset: Dataset) -> Iterator[str]:
     """Captions, questions, answers, sentences and dialogs of the training split, cleaned.
 
-    Of annotations that the data set does not have there is nothing; captions must be there, those
-    of people or of the web.
+    Captions are those of people and of the web; where there are neither, whatever `texts_of` reads.
 
     Raises:
-        ArtifactError: there are no captions, or a file is damaged.
+        ArtifactError: there are no texts, or a file is damaged.
     """
+    captioned = dataset.has("caption_train.json")
     web = dataset.web() if dataset.has("web_train.json") else []
-    people = dataset.captions("train") if dataset.has("caption_train.json") or not web else []
-    yield from _written(dataset, people + web, 30)
+    if captioned or web:
+        people = dataset.captions("train") if captioned else []
+        return _written(dataset, people + web, 30)
+    return texts_of(dataset)
 
 
 def texts_of(dataset: Dataset, *, max_words: int = 30) -> Iterator[str]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ def test_every_bad_picture_and_row_is_listed(copy: Path) -> None:
     assert all(
         words in reasons for words in ("cannot be decoded", "no such", '"caption"', "leaves")
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "text"),
+    [
+        *(("caption_train.json", "caption", text) for text in ("...", [""], " ")),
+        *(("web_train.json", "caption", "!"), ("nlvr_train.json", "sentence", "...")),
+        ("vqa_train.json", "question", " ?"),
+    ],
+)
+def test_rows_without_words_are_listed(copy: Path, file: str, key: str, text: Any) -> None:
+    """Training leaves them out, and stops when they are many."""
+    rows = json.loads((copy / file).read_text())
+    rows[2][key] = text
+    (copy / file).write_text(json.dumps(rows))
+    (bad,) = check(copy).bad
+    assert (bad.file, bad.row) == (file, 2)
+    assert "has no words" in bad.reason
 
 
 @pytest.mark.parametrize(

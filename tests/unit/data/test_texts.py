@@ -89,6 +89,18 @@ def test_wrong_answers_of_a_dialog_are_read_too(write: Write) -> None:
     }
 
 
+def test_without_captions_the_other_texts_make_the_vocabulary(write: Write) -> None:
+    """`data prepare vqa` writes questions alone; a model of them starts from nothing too."""
+    data = write({"vqa_train.json": [asked("Who?", "a man.")], "answer_list.json": ["yes"]})
+    assert list(training_texts(data)) == list(texts_of(data))
+    assert {"who?", "a man", "yes"} <= set(training_texts(data))
+    (data.folder / "vqa_train.json").unlink()
+    (data.folder / "retrieval_train.json").write_text(json.dumps([pair("two dogs.")]))
+    assert list(training_texts(data)) == ["two dogs", "yes"]
+    data = write({"caption_train.json": [pair("a cat")]})
+    assert list(training_texts(data)) == ["a cat"], "as it always was"
+
+
 def test_all_that_a_vocabulary_is_learned_from_is_there(drawn: Dataset) -> None:
     assert set(texts_of(drawn)) >= set(training_texts(drawn))
 
