@@ -92,7 +92,8 @@ def _also_read(dataset: Dataset) -> Iterator[str]:
     if dataset.has("visdial_train.json"):
         dialogs = dataset.dialogs("train")
         yield from (clean_caption(dialog.caption, _LONG) for dialog in dialogs)
-        options = {
+        # Not a set: the order of the texts decides ids.
+        options = dict.fromkeys(
             option for dialog in dialogs for turn in dialog.rounds for option in turn.options
-        }
+        )
         yield from map(clean_caption, options)

@@ -89,6 +89,16 @@ def test_wrong_answers_of_a_dialog_are_read_too(write: Write) -> None:
     }
 
 
+def test_texts_have_the_files_own_order(write: Write) -> None:
+    """Of texts in another order the same words get other ids."""
+    options = [f"number {n}" for n in range(20)]
+    turn = {"question": 0, "answer": 0, "answer_options": list(range(20)), "gt_index": 0}
+    dialog = {"image_id": 1, "caption": "A zoo.", "dialog": [turn]}
+    body = {"questions": ["how many"], "answers": options, "dialogs": [dialog]}
+    data = write({"visdial_train.json": {"version": "1.0", "split": "train", "data": body}})
+    assert list(texts_of(data))[-20:] == options
+
+
 def test_without_captions_the_other_texts_make_the_vocabulary(write: Write) -> None:
     """`data prepare vqa` writes questions alone; a model of them starts from nothing too."""
     data = write({"vqa_train.json": [asked("Who?", "a man.")], "answer_list.json": ["yes"]})
