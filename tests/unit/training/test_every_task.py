@@ -99,10 +99,10 @@ def test_a_vocabulary_knows_the_words_of_all_tasks(world: Path, pretrained: Path
 
 
 class _Stops:
-    """Interrupts a run after some steps."""
+    """Interrupts a run after some steps, and keeps the lines that are said."""
 
     def __init__(self, after: int) -> None:
-        self.after = after
+        self.after, self.said = after, list[str]()
 
     def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
         for number, item in enumerate(items):
@@ -114,7 +114,7 @@ class _Stops:
         pass
 
     def say(self, text: str) -> None:
-        pass
+        self.said.append(text)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
@@ -154,8 +154,9 @@ def test_a_torn_run_is_found_whatever_save_every_says(
     how = replace(how, save_every=0, workers=0, max_bad=0.5)
     with pytest.raises(ArtifactError, match="stopped after step"):
         train(world, torn, how, init=pretrained)
-    said = _Stops(2)  # one step is left to do, not four
-    train(world, torn, how, init=pretrained, resume=True, progress=said)
+    told = _Stops(4)
+    train(world, torn, how, init=pretrained, resume=True, progress=told)
+    assert told.said == ["continuing after step 3 of 4"]
     name = "model.safetensors"
     assert (torn / name).read_bytes() == (whole / name).read_bytes()
     assert not (tmp_path / "torn.checkpoints").exists()
@@ -186,6 +187,19 @@ def test_force_begins_again(world: Path, pretrained: Path, tmp_path: Path) -> No
         train(world, tmp_path / "m", how, init=pretrained, progress=_Stops(2))
     train(world, tmp_path / "m", how, init=pretrained, force=True)
     assert not (tmp_path / "m.checkpoints").exists()
+
+
+def test_force_forgets_nothing_that_is_to_be_resumed(
+    world: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Scripts pass both: the old output may go, days of training may not."""
+    how = recipe("nlvr2", steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(world, tmp_path / "m", how, init=pretrained, progress=_Stops(3))
+    again = {"init": pretrained, "resume": True, "force": True}
+    told = _Stops(4)
+    train(world, tmp_path / "m", how, **again, progress=told)
+    assert "continuing after step 3 of 4" in told.said
 
 
 def test_two_pictures_start_as_the_one_that_was_pretrained(pretrained: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from blip_edge.models import Model
 from blip_edge.training.momentum import NO_PICTURE, FeatureQueue, MomentumEncoders, PictureQueue
@@ -114,6 +115,18 @@ def test_slow_copies_start_equal_and_are_copies(pretrained: Model) -> None:
     with torch.no_grad():
         blip.vision_proj.weight.zero_()
     torch.testing.assert_close(slow.features(pixels, ids, mask)[0], image)
+
+
+def test_slow_copies_drop_nothing_out(pretrained: Model) -> None:
+    """They are targets, however training has set what holds them."""
+    slow = MomentumEncoders(pretrained.blip, 0.5)
+    dropouts = [part for part in slow.modules() if isinstance(part, nn.Dropout)]
+    assert dropouts
+    for part in dropouts:
+        part.p = 0.5
+    ids, pixels = torch.arange(5, 9)[None], torch.randn(1, 3, 24, 24)
+    first, again = (slow.train().features(pixels, ids, torch.ones(1, 4)) for _ in range(2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
 
 
 def test_no_gradient_reaches_the_slow_copies(pretrained: Model) -> None:
