@@ -322,8 +322,8 @@ def test_a_run_that_too_many_damaged_pictures_stopped_goes_on(
     """Days of training would be lost otherwise; the error says how."""
     first, *_ = sorted((data / "images" / "train").iterdir())
     first.write_bytes(b"")
-    argv = ("train", "--data", data, "-o", tmp_path / "m", *TINY_MODEL)
-    argv += ("--set", "steps=30", "--set", "save_every=1")
+    how = ("--set", "steps=30", "--set", "save_every=1")
+    argv = ("train", "--data", data, "-o", tmp_path / "m", *TINY_MODEL, *how)
     code, _, err = run(*argv, "-q")
     assert (code, err.count("\n")) == (3, 1)
     assert err.rstrip().endswith("; raise max_bad and go on with --resume")

@@ -196,9 +196,8 @@ def test_force_forgets_nothing_that_is_to_be_resumed(
     how = recipe("nlvr2", steps=4)
     with pytest.raises(KeyboardInterrupt):
         train(world, tmp_path / "m", how, init=pretrained, progress=_Stops(3))
-    again = {"init": pretrained, "resume": True, "force": True}
     told = _Stops(4)
-    train(world, tmp_path / "m", how, **again, progress=told)
+    train(world, tmp_path / "m", how, init=pretrained, progress=told, resume=True, force=True)
     assert "continuing after step 3 of 4" in told.said
 
 
