@@ -88,17 +88,24 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) ->
     return (squared * mask).sum() / mask.sum().clamp(min=1)
 
 
-def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_loss(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, keys: Tensor | None = None
+) -> Tensor:
     """Mean squared distance of attention scores before softmax, (B, H, N, M), over rows of `mask`.
 
-    A softmax does not see a constant: the mean of each row is taken away. Towers with other numbers
-    of heads are compared by the mean over theirs. `mask` (B, N) says which rows count. Source:
-    TinyBERT (arXiv 1909.10351, section 3.1), of one head each.
+    A softmax does not see a constant: the mean of each row is taken away. Nor does it see what may
+    not be looked at: both means are over the ones of `keys`, which broadcasts to (B, 1, N, M); None
+    of pictures, where all may be. Towers with other numbers of heads are compared by the mean over
+    theirs. `mask` (B, N) says which rows count. Source: TinyBERT (arXiv 1909.10351, section 3.1),
+    of one head each.
     """
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
     gap = student - teacher
-    squared = (gap - gap.mean(-1, keepdim=True)).square().mean((1, 3))  # (B, N)
+    keys = torch.ones_like(gap[:1, :1, :1]) if keys is None else keys
+    count = keys.sum(-1, keepdim=True).clamp(min=1)
+    gap = gap - (gap * keys).sum(-1, keepdim=True) / count
+    squared = ((gap.square() * keys).sum(-1, keepdim=True) / count).mean((1, 3))  # (B, N)
     if mask is None:
         return squared.mean()
     return (squared * mask).sum() / mask.sum().clamp(min=1)

@@ -208,10 +208,11 @@ class DistillObjective(nn.Module):
         for tower, student, teacher in self._readings(mine, theirs):
             for here, number in enumerate(self._layers[tower]):
                 x, y = student.attention[here], teacher.attention[number]
-                gaps.append((tower, attention_loss(x, y, student.mask)))
+                gaps.append((tower, attention_loss(x, y, student.mask, student.keys)))
                 if student.cross:
                     sides = zip(student.cross[here], teacher.cross[number], strict=True)
-                    gaps += [("cross", attention_loss(x, y, student.mask)) for x, y in sides]
+                    where = (student.mask, student.cross_keys)
+                    gaps += [("cross", attention_loss(x, y, *where)) for x, y in sides]
         return _by_tower(gaps)
 
     def _views(self, mine: _Said, theirs: _Told) -> Tensor | None:

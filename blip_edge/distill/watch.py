@@ -21,6 +21,11 @@ class Reading:
 
     mask: Tensor | None = None
     """(B, T) ones for words; None of pictures, where every token counts."""
+    keys: Tensor | None = None
+    """Ones, broadcast to (B, 1, N, N), where a token may look at another: not at padding, and in a
+    decoder not at what comes later; None where all may."""
+    cross_keys: Tensor | None = None
+    """The same of what the text looks at, to (B, 1, T, M): of a question not its padding."""
     hidden: list[Tensor] = field(default_factory=list)
     """(B, N, D) outputs of layers."""
     attention: list[Tensor] = field(default_factory=list)
@@ -74,9 +79,15 @@ def watching(blip: Blip, *, pad: int, attention: bool) -> Iterator[Seen]:
 
 def _begins(readings: list[Reading], pad: int) -> Any:
     def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
-        readings.append(Reading(mask=(given[0] != pad).float()))
+        ids, mask = given[:2]
+        readings.append(Reading(mask=(ids != pad).float(), keys=_allowed(mask)))
 
     return hook
+
+
+def _allowed(mask: Tensor | None) -> Tensor | None:
+    """Ones where an additive mask adds nothing."""
+    return None if mask is None else (mask == 0).float()
 
 
 def _keeps_hidden(readings: list[Reading]) -> Any:
@@ -116,6 +127,7 @@ def _looks_at(readings: list[Reading]) -> Any:
             # While it trains, a captioner is given the tokens themselves and not their keys.
             key = module.project(cross).key if isinstance(cross, Tensor) else cross.key
             sides = [(module.self, key)]
+            readings[-1].cross_keys = _allowed(getattr(cross, "mask", None))
         found = []
         for projections, key in sides:
             q = projections.query(x).unflatten(-1, (module.heads, module.head_width))

@@ -96,6 +96,16 @@ def test_attention_loss_by_hand() -> None:
     assert attention_loss(student, teacher, first).item() == pytest.approx(1.0)
 
 
+def test_attention_to_what_may_not_be_looked_at_does_not_count() -> None:
+    """The mean that is taken away is of the others too: (1, 3) against (1, 1), as above."""
+    student = torch.tensor([[[[1.0, 3.0, 50.0], [7.0, 7.0, 7.0]]]])
+    teacher = torch.tensor([[[[1.0, 1.0, -9.0], [2.0, 4.0, 2.0]]]])
+    keys = torch.tensor([[[[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]]])
+    assert attention_loss(student, teacher, keys=keys).item() == pytest.approx((1 + 0) / 2)
+    nothing = torch.zeros_like(keys)
+    assert attention_loss(student, teacher, keys=nothing).item() == 0
+
+
 def test_other_numbers_of_heads_are_compared_by_their_means() -> None:
     student, teacher = torch.randn(2, 4, 3, 5), torch.randn(2, 2, 3, 5)
     one = attention_loss(student.mean(1, keepdim=True), teacher.mean(1, keepdim=True))
