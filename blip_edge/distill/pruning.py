@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from blip_edge.distill.cuts import Cuts
 from blip_edge.distill.meters import Meter, meter_of
 from blip_edge.distill.ranking import choose, choose_evenly
 from blip_edge.distill.recipe import PruneRecipe
@@ -47,8 +48,8 @@ def prune(
 
     The whole model is the teacher of what is left of it. The result is smaller for real, and
     computes exactly what the model would with the lost units silenced; only tokens are merged by
-    the heads that stay. A killed run that is resumed makes its cuts again and then goes on from its
-    last checkpoint.
+    the heads that stay. A killed run that is resumed makes the same cuts again, and goes on from
+    its last checkpoint.
 
     Args:
         model: a MODEL; it stays as it is.
@@ -100,7 +101,9 @@ def prune(
         log_dir=log_dir,
         progress=progress,
     )
-    return carry_out(work, begin)
+    carry_out(work, begin)
+    Cuts.clear(work)
+    return output
 
 
 def kept_after(keep: float, done: int, rounds: int) -> float:
@@ -119,6 +122,7 @@ class _Rounds:
         self._whole, self._source, self._work = whole, source, work
         self._recipe: PruneRecipe = work.recipe
         self._progress = progress
+        self._cuts = Cuts(work, source)
         self._batches = batches_of(source, whole, work.training, seed=work.seed)
         self._stream: Iterator[Any] = iter(self._batches)
 
@@ -132,22 +136,28 @@ class _Rounds:
         total = total_steps(recipe, self._batches.per_epoch, recipe.accumulate)
         between = round(total * recipe.rounds_share) // max(1, recipe.rounds - 1)
         rounds = 1 if recipe.keep == 1 else recipe.rounds
+        made = self._cuts.read()
         for done in range(1, rounds + 1):
             share = kept_after(recipe.keep, done, rounds)
-            inner = self._choice(model, meter, share * start)
+            inner = self._choice(model, meter, share * start, made[done - 1 : done])
+            made[done - 1 : done] = [inner]
             model, keep = model.with_blip(cut(model.blip, inner)), inner.of(keep)
             self._progress.say(f"cut to {meter(model.config) / start:.1%} of its {recipe.per}")
             if done < rounds and between:
                 self._recover(model, keep, between, done)
                 total -= between
+        self._cuts.keep(made)
         return model, keep, total
 
-    def _choice(self, model: Model, meter: Meter, target: float) -> Keep:
+    def _choice(self, model: Model, meter: Meter, target: float, made: list[Keep]) -> Keep:
+        """What stays: what a run that is resumed `made` of it, or what matters most."""
         recipe = self._recipe
         if recipe.keep == 1:
             return everything(model.blip)
         seen = islice(self._stream, recipe.calibration)
         importance = importance_of(model, self._work.training, seen, recipe)
+        if made:  # after the scores, which take their share of batches and of random numbers
+            return made[0]
         select = choose_evenly if recipe.even else choose
         # A latency is another one each time that it is measured: one process decides.
         keep = select(model.config, importance, meter, target, widths=recipe.widths)

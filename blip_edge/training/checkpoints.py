@@ -44,7 +44,7 @@ class Checkpoints:
     """The last two snapshots of one run.
 
     Args:
-        folder: where they are, and nothing else.
+        folder: where they are.
         identity: what makes this run this one: recipe, seed, digests of what it reads. Only a run
             with the same goes on.
         every: steps from one to the next; 0 saves none.

@@ -36,7 +36,7 @@ from blip_edge.training.scalars import written
 from blip_edge.training.source import Source, digest_in
 from blip_edge.training.tasks import batches_of, metric_of
 
-__all__ = ["Begun", "Work", "carry_out", "course_of", "provenance"]
+__all__ = ["Begun", "Work", "carry_out", "course_of", "identity_of", "provenance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,11 @@ class Work:
     device: Device = "auto"
     log_dir: Path | None = None
     progress: Progress = SILENT
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints, while it runs."""
+        return self.output.with_name(f"{self.output.name}.checkpoints")
 
 
 @dataclass(frozen=True)
@@ -167,12 +172,11 @@ def course_of(recipe: TrainRecipe, per_epoch: int) -> Course:
 
 def _checkpoints(work: Work, source: Source, *, forget: bool) -> Checkpoints:
     """Where the run's snapshots are kept; with `forget` a killed run's are deleted."""
-    folder = work.output.with_name(f"{work.output.name}.checkpoints")
     # A key that is new changes nothing by itself.
     added = asdict(Course()) | asdict(type(work.recipe)())
     kept = Checkpoints(
-        folder,
-        _identity_of(work, source),
+        work.checkpoints,
+        identity_of(work, source),
         every=work.recipe.save_every,
         resume=work.resume,
         added=added,
@@ -183,7 +187,7 @@ def _checkpoints(work: Work, source: Source, *, forget: bool) -> Checkpoints:
     return kept
 
 
-def _identity_of(work: Work, source: Source) -> dict[str, Any]:
+def identity_of(work: Work, source: Source) -> dict[str, Any]:
     """What makes a run this one."""
     digests = [None if parent is None else _digest(parent) for parent in work.parents]
     told = {**asdict(work.recipe), "seed": work.seed}
