@@ -18,7 +18,14 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
 
-__all__ = ["Tokenizer", "clean_caption", "clean_question", "exchange_sides", "require_covered"]
+__all__ = [
+    "Tokenizer",
+    "clean_caption",
+    "clean_question",
+    "exchange_sides",
+    "few_of",
+    "require_covered",
+]
 
 First = Literal["cls", "enc", "dec"]
 
@@ -242,12 +249,16 @@ def require_covered(tokenizer: Tokenizer, texts: Iterable[str], source: Path | s
     """
     unknown = tokenizer.unknown_words(texts)
     if unknown:
-        named = ", ".join(map(repr, unknown[:3])) + (", …" if len(unknown) > 3 else "")
         words = "word" if len(unknown) == 1 else "words"
         raise ArtifactError(
-            f"{source}: the vocabulary cannot spell {len(unknown)} {words}: {named}; take one from "
-            "texts in which their characters occur"
+            f"{source}: the vocabulary cannot spell {len(unknown)} {words}: {few_of(unknown)}; "
+            "take one from texts in which their characters occur"
         )
+
+
+def few_of(words: Sequence[str]) -> str:
+    """Up to three of `words`, in quotes, for a message."""
+    return ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
 
 
 def _dressed(model: models.WordPiece) -> tokenizers.Tokenizer:

@@ -12,6 +12,7 @@ from blip_edge.distill.cuts import Cuts
 from blip_edge.distill.meters import Meter, meter_of
 from blip_edge.distill.ranking import choose, choose_evenly
 from blip_edge.distill.recipe import PruneRecipe
+from blip_edge.distill.spelling import require_spelled
 from blip_edge.distill.stage import importance_of, task_of, taught_by, taught_objective
 from blip_edge.distill.storing import open_store, storable
 from blip_edge.distill.surgery import Keep, cut, everything
@@ -66,8 +67,9 @@ def prune(
         progress: is told how far it is.
 
     Raises:
-        ArtifactError: `model` is no model, or `data` no data set or without the task's rows. The
-            store is of something else, damaged, or cannot be written.
+        ArtifactError: `model` is no model, or `data` no data set or without the task's rows, or
+            with too many words that the model cannot spell. The store is of something else,
+            damaged, or cannot be written.
         UsageError: nothing small enough can be cut out of the model, or the recipe has losses that
             no store holds anything for.
         MissingExtraError: latency is to be saved, and onnx is not there to measure it.
@@ -77,6 +79,7 @@ def prune(
         recipe = storable(recipe)
 
     def begin(source: Source, progress: Progress) -> Begun:
+        require_spelled(source, whole.tokenizer, work, progress)
         kept = None
         if store is not None:
             parents = {"teacher": model, "vocabulary": None}

@@ -15,6 +15,7 @@ from blip_edge.distill.importance import Importance, measure
 from blip_edge.distill.objective import DistillObjective
 from blip_edge.distill.recipe import DistillRecipe, Imitation
 from blip_edge.distill.said import TaughtDataset, captions_of
+from blip_edge.distill.spelling import require_spelled
 from blip_edge.distill.store import Store
 from blip_edge.distill.storing import feed_from, open_store, remembered, storable
 from blip_edge.distill.student import inherit
@@ -82,8 +83,9 @@ def distill(
 
     Raises:
         ArtifactError: `teacher` is no model, or `data` no data set or without the task's rows, or
-            it has words that the teacher can spell and the vocabulary of `vocab_from` cannot. The
-            store is of something else, damaged, or cannot be written.
+            it has words that the teacher can spell and the vocabulary of `vocab_from` cannot, or
+            too many that the teacher cannot spell itself. The store is of something else, damaged,
+            or cannot be written.
         UsageError: the recipe asks for a student larger than its teacher, or has losses that no
             store holds anything for.
     """
@@ -91,11 +93,11 @@ def distill(
         recipe = storable(recipe)
 
     def begin(source: Source, progress: Progress) -> Begun:
-        if vocab_from is not None and source.dataset is not None:
-            lost = known.tokenizer.unknown_words(
-                texts_of(source.dataset, max_words=recipe.max_words)
-            )
-            unknown = set(Tokenizer.load(teacher).unknown_words(lost))  # to the teacher itself
+        own = known.tokenizer if vocab_from is None else Tokenizer.load(teacher)
+        require_spelled(source, own, work, progress)
+        if vocab_from is not None:
+            lost = known.tokenizer.unknown_words(source.read(max_words=recipe.max_words))
+            unknown = set(own.unknown_words(lost))
             spelled = [word for word in lost if word not in unknown]
             require_covered(known.tokenizer, spelled, vocab_from)
         config = student_config(known.config, _sizes(recipe))

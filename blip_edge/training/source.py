@@ -10,7 +10,7 @@ from typing import Any
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.parallel import in_order
 from blip_edge.data.shards import Shards, captions_in, count_samples
-from blip_edge.data.texts import training_texts
+from blip_edge.data.texts import texts_of, training_texts
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.progress import SILENT, Progress
 from blip_edge.text import clean_caption
@@ -72,9 +72,24 @@ class Source:
         """What people wrote of pictures, and beside that what else the data set holds; cleaned."""
         if self.dataset is not None:
             yield from training_texts(self.dataset)
+        yield from self._web_captions(30)
+
+    def read(self, *, max_words: int) -> Iterator[str]:
+        """Whatever is read or must be said in any task, captions cut to `max_words`; of tars as
+        many as a vocabulary is learned from.
+
+        Raises:
+            ArtifactError: there are no texts, or a file is damaged.
+        """
+        if self.dataset is not None:
+            yield from texts_of(self.dataset, max_words=max_words)
+        yield from self._web_captions(max_words)
+
+    def _web_captions(self, max_words: int) -> Iterator[str]:
         if self.web is not None:
             captions = chain.from_iterable(map(captions_in, self.web.shards.paths))
-            yield from map(clean_caption, islice(captions, _ENOUGH))
+            for caption in islice(captions, _ENOUGH):
+                yield clean_caption(caption, max_words)
 
     def digest(self) -> str:
         """Of all that is read: a data set's annotations, and names and sizes of the rest."""
