@@ -5,11 +5,16 @@ teacher's search ends with, and not only word by word what it would say next.
 """
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+
+from PIL import Image
 
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.rows import CaptionRow
+from blip_edge.errors import ArtifactError
 from blip_edge.models.folder import Model
+from blip_edge.preprocess import open_image
 from blip_edge.progress import SILENT, Progress
 from blip_edge.training.engine import edge_model
 
@@ -37,17 +42,17 @@ class TaughtDataset(Dataset):
     ) -> "TaughtDataset":
         """`share` of the training rows, drawn by `seed`, with what `teacher` says of the picture.
 
-        `said` has its captions by picture, if it was asked before.
-
-        Raises:
-            ArtifactError: a picture that the teacher is shown cannot be read.
+        `said` has its captions by picture, if it was asked before. A row whose picture cannot be
+        read keeps its own: who reads the rows counts it among the bad ones.
         """
         rows, chosen = dataset.captions("train"), _chosen(dataset, share, seed)
         found = said
         if found is None:
             found = captions_of(dataset, teacher, share, seed=seed, progress=progress)
         taught = [
-            replace(row, captions=(found[row.image],)) if number in chosen else row
+            replace(row, captions=(found[row.image],))
+            if number in chosen and row.image in found
+            else row
             for number, row in enumerate(rows)
         ]
         own = {each.name: getattr(dataset, each.name) for each in fields(Dataset)}
@@ -61,19 +66,18 @@ class TaughtDataset(Dataset):
 def captions_of(
     dataset: Dataset, teacher: Model, share: float, *, seed: int = 0, progress: Progress = SILENT
 ) -> dict[str, str]:
-    """What `teacher` says of the pictures of those rows.
-
-    Raises:
-        ArtifactError: a picture cannot be read.
-    """
+    """What `teacher` says of the pictures of those rows, without those that cannot be read."""
     rows, chosen = dataset.captions("train"), _chosen(dataset, share, seed)
     images = list(dict.fromkeys(rows[number].image for number in sorted(chosen)))
     captioner = edge_model(teacher)
     found: dict[str, str] = {}
     starts = range(0, len(images), _BATCH)
     for start in progress.track(starts, "captions of the teacher", total=len(starts)):
-        part = images[start : start + _BATCH]
-        said = captioner.caption([dataset.image_path(image) for image in part])
+        part: dict[str, Image.Image] = {}
+        for image in images[start : start + _BATCH]:
+            with suppress(ArtifactError):
+                part[image] = open_image(dataset.image_path(image))
+        said = captioner.caption(list(part.values()))
         found |= {image: one.text for image, one in zip(part, said, strict=True)}
     return found
 

@@ -1,5 +1,8 @@
 """The teacher's captions in the place of people's: so many of them, and the same ones each time."""
 
+import shutil
+from pathlib import Path
+
 from blip_edge.data import Dataset
 from blip_edge.distill.said import TaughtDataset
 from blip_edge.models import Model
@@ -50,3 +53,30 @@ def test_what_the_teacher_says_is_learned_from(world: Dataset, captioner: Model)
     assert row.captions[0].strip()
     batch = sizes.batches(taught, captioner, "caption")[0]
     assert batch.attention_mask.sum(1).min() > len(captioner.tokenizer.prompt_ids("a "))
+
+
+def test_a_picture_that_cannot_be_read_leaves_its_row_as_it_is(
+    world: Dataset, captioner: Model, tmp_path: Path
+) -> None:
+    """How many may be bad is for who reads the rows to say; here one would have stopped the run."""
+    shutil.copytree(world.folder, tmp_path / "data")
+    data = Dataset.open(tmp_path / "data")
+    own = data.captions("train")
+    bad = own[0].image
+    data.image_path(bad).write_bytes(b"no picture")
+    taught = TaughtDataset.of(data, captioner, 1.0).captions("train")
+    said = edge_model(captioner)
+    for row, mine in zip(taught[:6], own, strict=False):
+        if row.image == bad:
+            assert row == mine
+        else:
+            assert row.captions == (said.caption(world.image_path(row.image)).text,)
+
+
+def test_of_no_picture_nothing_is_said(world: Dataset, captioner: Model, tmp_path: Path) -> None:
+    shutil.copytree(world.folder, tmp_path / "data")
+    data = Dataset.open(tmp_path / "data")
+    for row in data.captions("train"):
+        data.image_path(row.image).write_bytes(b"no picture")
+    taught = TaughtDataset.of(data, captioner, 1.0)
+    assert taught.captions("train") == data.captions("train")
