@@ -137,12 +137,16 @@ class _Rounds:
         start = meter(merged.config)
         model, keep = merged, everything(merged.blip)
         total = total_steps(recipe, self._batches.per_epoch, recipe.accumulate)
-        between = round(total * recipe.rounds_share) // max(1, recipe.rounds - 1)
+        # At least one step is left for the end: 0 would mean as many as the recipe says.
+        between = min(round(total * recipe.rounds_share), total - 1) // max(1, recipe.rounds - 1)
         rounds = 1 if recipe.keep == 1 else recipe.rounds
         made = self._cuts.read()
         for done in range(1, rounds + 1):
             share = kept_after(recipe.keep, done, rounds)
-            inner = self._choice(model, meter, share * start, made[done - 1 : done])
+            targets = [share * start]
+            if done == 1:  # what will not do in the end is refused before anything is trained
+                targets.append(kept_after(recipe.keep, rounds, rounds) * start)
+            inner = self._choice(model, meter, targets, made[done - 1 : done])
             made[done - 1 : done] = [inner]
             model, keep = model.with_blip(cut(model.blip, inner)), inner.of(keep)
             self._progress.say(f"cut to {meter(model.config) / start:.1%} of its {recipe.per}")
@@ -152,8 +156,11 @@ class _Rounds:
         self._cuts.keep(made)
         return model, keep, total
 
-    def _choice(self, model: Model, meter: Meter, target: float, made: list[Keep]) -> Keep:
-        """What stays: what a run that is resumed `made` of it, or what matters most."""
+    def _choice(self, model: Model, meter: Meter, targets: list[float], made: list[Keep]) -> Keep:
+        """What stays for the first of `targets`, all of which must be possible.
+
+        It is what a run that is resumed `made` of it, or what matters most.
+        """
         recipe = self._recipe
         if recipe.keep == 1:
             return everything(model.blip)
@@ -163,8 +170,11 @@ class _Rounds:
             return made[0]
         select = choose_evenly if recipe.even else choose
         # A latency is another one each time that it is measured: one process decides.
-        keep = select(model.config, importance, meter, target, widths=recipe.widths)
-        return processes.first(keep)
+        keeps = [
+            select(model.config, importance, meter, target, widths=recipe.widths)
+            for target in targets
+        ]
+        return processes.first(keeps[0])
 
     def _recover(self, model: Model, keep: Keep, steps: int, done: int) -> None:
         recipe, training = self._recipe, self._work.training

@@ -320,3 +320,40 @@ def test_what_cannot_be_so_small_is_refused(
     with pytest.raises(UsageError, match="raise keep"):
         prune(teachers["caption"], world.folder, tmp_path / "x", replace(PRUNED, keep=0.01))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_what_cannot_be_so_small_is_refused_before_anything_is_trained(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, even: bool
+) -> None:
+    """The last of four cuts would be impossible, after hours on a large model."""
+    trained: list[str] = []
+
+    class Listener(_Stops):
+        def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
+            trained.extend([description] if description.startswith("prune") else [])
+            return items
+
+    how = replace(PRUNED, keep=0.01, rounds=4, steps=8, even=even)
+    with pytest.raises(UsageError, match="raise keep"):
+        prune(teachers["caption"], world.folder, tmp_path / "x", how, progress=Listener("prune", 0))
+    assert trained == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_training_between_the_cuts_makes_no_run_longer(
+    teachers: dict[str, Path], world: Dataset, tmp_path: Path, share: float
+) -> None:
+    steps: dict[str, int] = {}
+
+    class Listener(_Stops):
+        def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
+            if description.startswith("prune"):
+                steps[description] = total or 0
+            return items
+
+    how = replace(PRUNED, steps=6, rounds_share=share)
+    listener = Listener("prune", 0)
+    prune(teachers["caption"], world.folder, tmp_path / "x", how, progress=listener)
+    assert sum(steps.values()) == 6
+    assert steps["prune caption"] >= 1
