@@ -18,7 +18,7 @@ from blip_edge.distill.said import TaughtDataset, captions_of
 from blip_edge.distill.spelling import require_spelled
 from blip_edge.distill.store import Store
 from blip_edge.distill.storing import feed_from, open_store, remembered, storable
-from blip_edge.distill.student import inherit
+from blip_edge.distill.student import inherit, most_important
 from blip_edge.distill.surgery import Keep
 from blip_edge.errors import UsageError
 from blip_edge.models.config import Architecture
@@ -100,7 +100,9 @@ def distill(
             unknown = set(own.unknown_words(lost))
             spelled = [word for word in lost if word not in unknown]
             require_covered(known.tokenizer, spelled, vocab_from)
-        config = student_config(known.config, _sizes(recipe))
+        sizes, numbers = _sizes(recipe), None
+        if recipe.layers == "last":  # known already, and so is what they allow
+            student_config(known.config, sizes)
         kept = None
         if store is not None:
             parents = {"teacher": teacher, "vocabulary": vocab_from}
@@ -109,6 +111,9 @@ def distill(
             *(kept, recipe, training),
             lambda: scored(known, source, training, recipe, seed=seed),
         )
+        if recipe.layers == "important":
+            numbers = most_important(known.config, sizes, importance)
+        config = student_config(known.config, sizes, numbers)
         blip, keep = inherit(known.blip, config, importance, layers=recipe.layers)
         student = Model(
             blip,

@@ -13,10 +13,10 @@ from blip_edge.distill.surgery import Keep, LayerKeep, cut
 from blip_edge.errors import UsageError
 from blip_edge.models.blip import Blip
 from blip_edge.models.config import BlipConfig, TowerConfig
-from blip_edge.models.student import last_of_each_block
+from blip_edge.models.student import StudentSizes, last_of_each_block
 from blip_edge.models.vit import interpolate_positions
 
-__all__ = ["LayerChoice", "inherit", "resize_patches"]
+__all__ = ["LayerChoice", "inherit", "most_important", "resize_patches"]
 
 LayerChoice = Literal["last", "important"]
 
@@ -47,6 +47,24 @@ def inherit(
     return _tied(student) if config.tie_encoder_decoder else student, keep
 
 
+def most_important(
+    teacher: BlipConfig, sizes: StudentSizes, importance: Importance
+) -> dict[str, list[int]]:
+    """By tower the numbers of the layers that matter most, as many as a student of `sizes` has."""
+    return {
+        tower: _numbers(tower, there, getattr(sizes, f"{tower}_layers") or there, importance)
+        for tower, there in (
+            ("vision", teacher.vision_config.num_hidden_layers),
+            ("text", teacher.text_config.num_hidden_layers),
+        )
+    }
+
+
+def _numbers(tower: str, there: int, count: int, importance: Importance) -> list[int]:
+    by_score = sorted(range(there), key=lambda i: importance.layer(tower, i), reverse=True)
+    return sorted(by_score[:count])
+
+
 def _layers(
     tower: str,
     theirs: TowerConfig,
@@ -58,15 +76,14 @@ def _layers(
     if choice == "last":
         numbers = last_of_each_block(there, count)
     else:
-        by_score = sorted(range(there), key=lambda i: importance.layer(tower, i), reverse=True)
-        numbers = sorted(by_score[:count])
+        numbers = _numbers(tower, there, count, importance)
     cross = getattr(wanted, "cross_heads", (0,) * count)
     scores = importance.scores
     return {
         number: LayerKeep(
-            _top(scores[f"{tower}.{number}.heads"], wanted.heads[new]),
-            _top(scores[f"{tower}.{number}.cross_heads"], cross[new]) if tower == "text" else [],
-            _top(scores[f"{tower}.{number}.neurons"], wanted.ffn_widths[new]),
+            _top(scores, f"{tower}.{number}.heads", wanted.heads[new]),
+            _top(scores, f"{tower}.{number}.cross_heads", cross[new]) if tower == "text" else [],
+            _top(scores, f"{tower}.{number}.neurons", wanted.ffn_widths[new]),
         )
         for new, number in enumerate(numbers)
     }
@@ -74,7 +91,7 @@ def _layers(
 
 def _best(scores: dict[str, Tensor], label: str, count: int) -> list[int] | None:
     """Channels that stay, None for all."""
-    return None if count == len(scores[label]) else _top(scores[label], count)
+    return None if count == len(scores[label]) else _top(scores, label, count)
 
 
 def _leading(there: int, count: int) -> list[int] | None:
@@ -83,11 +100,15 @@ def _leading(there: int, count: int) -> list[int] | None:
     return None if count == there else list(range(count))
 
 
-def _top(scores: Tensor, count: int) -> list[int]:
-    """The units that matter most, in their old order."""
-    if count > len(scores):
-        raise UsageError(f"a student with {count} of what its teacher has {len(scores)} of")
-    kept: Sequence[int] = scores.topk(count).indices.tolist()
+def _top(scores: dict[str, Tensor], label: str, count: int) -> list[int]:
+    """The units of `label` that matter most, in their old order."""
+    there = scores[label]
+    if count > len(there):
+        tower, _, rest = label.partition(".")
+        number, _, kind = rest.partition(".")
+        key = f"{tower}_{kind or 'width'}" + (f" of layer {number}" if number else "")
+        raise UsageError(f"{key}: a student with {count} of what its teacher has {len(there)} of")
+    kept: Sequence[int] = there.topk(count).indices.tolist()
     return sorted(kept)
 
 

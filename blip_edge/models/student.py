@@ -4,7 +4,7 @@ Sizes are enough for the student's `config.json`, and with it for what it costs;
 here. A student starts from its teacher's weights, so in nothing may it be larger than that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -55,19 +55,28 @@ class StudentSizes:
                 )
 
 
-def student_config(teacher: BlipConfig, sizes: StudentSizes) -> BlipConfig:
+def student_config(
+    teacher: BlipConfig, sizes: StudentSizes, layers: Mapping[str, Sequence[int]] | None = None
+) -> BlipConfig:
     """The student's sizes: the teacher's architecture and vocabulary, in smaller towers.
 
     Layers that differ from each other, as pruning leaves them, keep their own heads and neurons
     where `sizes` does not say otherwise. The layers that merge what was seen of two pictures are
     those that did in the teacher, and as large a share of image tokens is merged.
 
+    Args:
+        teacher: its sizes.
+        sizes: what is smaller.
+        layers: by tower, `vision` and `text`, the numbers of the teacher's layers that the student
+            has; None takes the last of each of equal blocks.
+
     Raises:
         UsageError: the student would be larger than its teacher, heads do not fill a tower, or
             patches do not fill a picture.
     """
-    vision = _vision(teacher.vision_config, sizes)
-    text = _text(teacher.text_config, sizes)
+    layers = layers or {}
+    vision = _vision(teacher.vision_config, sizes, layers.get("vision"))
+    text = _text(teacher.text_config, sizes, layers.get("text"))
     shared = sizes.embed_dim or teacher.image_text_hidden_size
     _at_most("embed_dim", shared, teacher.image_text_hidden_size)
     return replace(
@@ -84,8 +93,8 @@ def last_of_each_block(layers: int, wanted: int) -> list[int]:
     return [(i + 1) * layers // wanted - 1 for i in range(wanted)]
 
 
-def _vision(config: VisionConfig, sizes: StudentSizes) -> VisionConfig:
-    tower, kept = _tower(config, sizes, "vision")
+def _vision(config: VisionConfig, sizes: StudentSizes, kept: Sequence[int] | None) -> VisionConfig:
+    tower, kept = _tower(config, sizes, "vision", kept)
     out = replace(
         tower,
         patch_size=sizes.patch_size or config.patch_size,
@@ -104,8 +113,8 @@ def _vision(config: VisionConfig, sizes: StudentSizes) -> VisionConfig:
     return replace(out, tokens_kept=resized_schedule(left, config.num_tokens, out.num_tokens))
 
 
-def _text(config: TextConfig, sizes: StudentSizes) -> TextConfig:
-    tower, kept = _tower(config, sizes, "text")
+def _text(config: TextConfig, sizes: StudentSizes, kept: Sequence[int] | None) -> TextConfig:
+    tower, kept = _tower(config, sizes, "text", kept)
     cross: PerLayer = tower.num_attention_heads
     if not sizes.text_heads and tower.hidden_size == config.hidden_size:
         cross = _alike([config.cross_heads[i] for i in kept])
@@ -118,13 +127,16 @@ def _text(config: TextConfig, sizes: StudentSizes) -> TextConfig:
     )
 
 
-def _tower(config: T, sizes: StudentSizes, name: str) -> tuple[T, list[int]]:
+def _tower(
+    config: T, sizes: StudentSizes, name: str, kept: Sequence[int] | None
+) -> tuple[T, Sequence[int]]:
     """The smaller tower, and the teacher's layers that it has."""
     layers: int = getattr(sizes, f"{name}_layers") or config.num_hidden_layers
     width: int = getattr(sizes, f"{name}_width") or config.hidden_size
     _at_most(f"{name}_layers", layers, config.num_hidden_layers)
     _at_most(f"{name}_width", width, config.hidden_size)
-    kept = last_of_each_block(config.num_hidden_layers, layers)
+    if kept is None:
+        kept = last_of_each_block(config.num_hidden_layers, layers)
     changes: dict[str, Any] = {
         "num_hidden_layers": layers,
         "hidden_size": width,

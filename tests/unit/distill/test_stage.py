@@ -10,6 +10,8 @@ from blip_edge import load
 from blip_edge.artifact import read_provenance, sha256_folder
 from blip_edge.data import Dataset
 from blip_edge.distill import DistillRecipe, PruneRecipe, distill, prune
+from blip_edge.distill.importance import Importance
+from blip_edge.distill.surgery import LayerKeep, cut, everything
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation import EvalSettings, evaluate
 from blip_edge.models import count_parameters, load_model, save_model
@@ -171,6 +173,26 @@ def test_units_and_layers_can_be_chosen_otherwise(
     recipe = replace(STUDENT, importance=importance, layers=layers, steps=1)
     folder = distill(teachers["nlvr2"], world.folder, tmp_path / "x", recipe)
     assert load_model(folder).config.text_config.num_hidden_layers == 1
+
+
+def test_the_layers_that_matter_most_keep_their_own_sizes(
+    world: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pruned teacher they differ: the sizes of other layers would not fit."""
+    blip = tiny.lively(sizes.model(world, "caption").config)
+    keep = everything(blip)
+    small = LayerKeep([0, 1], [0], list(range(16)))
+    keep = replace(keep, text={0: small, 1: keep.text[1]}, vision={**keep.vision, 1: small})
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    save_model(teacher, sizes.model(world, "caption").with_blip(cut(blip, keep)))
+    monkeypatch.setattr(Importance, "layer", lambda self, tower, number: -number)  # the first
+    recipe = DistillRecipe(**SHARED, layers="important", vision_layers=1, text_layers=1)
+    config = load_model(distill(teacher, world.folder, tmp_path / "x", recipe)).config
+    assert config.text_config.heads == (2,) and config.text_config.cross_heads == (1,)
+    assert config.text_config.ffn_widths == (16,)
+    assert config.vision_config.heads == (len(keep.vision[0].heads),)
+    assert config.vision_config.ffn_widths == (len(keep.vision[0].neurons),)
 
 
 def test_a_student_of_smaller_pictures_and_patches(
