@@ -112,7 +112,8 @@ def prune(
 def kept_after(keep: float, done: int, rounds: int) -> float:
     """Share that is left after `done` of `rounds` cuts: 1 - (1 - keep) (1 - cos(π done/rounds))/2.
 
-    Few go first and last, most in between. Source: UPop (arXiv 2301.13741, section 3.3).
+    A half cosine: few go first and last, most in between. UPop (arXiv 2301.13741, section 3.3)
+    goes gradually, too, but its code takes the square root of that half cosine: most goes at first.
     """
     return 1.0 - (1.0 - keep) * (1.0 - math.cos(math.pi * done / rounds)) / 2.0
 

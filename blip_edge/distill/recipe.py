@@ -106,7 +106,7 @@ class PruneRecipe(Imitation):
     tokens: float = 1.0
     """Share of the image tokens that is left after the last layer; alike ones are merged."""
     rounds: int = 4
-    """Cuts on the way to `keep`, along UPop's half cosine (arXiv 2301.13741); the model trains in
+    """Cuts on the way to `keep`, along a half cosine: most in the middle; the model trains in
     between."""
     rounds_share: float = 0.4
     """Share of the steps that is trained between the cuts; the rest comes after the last one."""

@@ -46,7 +46,9 @@ def teacher(world: Dataset, tmp_path: Path) -> Path:
 
 def told(world: Dataset, folder: Path, *captions: str) -> Path:
     """The world's first 200 pictures with captions, some of them `captions`."""
-    rows = [{"image": r.image, "caption": r.captions[0]} for r in world.captions("train")] * 200
+    rows: list[dict[str, Any]] = [
+        {"image": r.image, "caption": r.captions[0]} for r in world.captions("train")
+    ] * 200
     rows = [{**row, "image_id": i} for i, row in enumerate(rows[:200])]
     for row, caption in zip(rows, captions, strict=False):
         row["caption"] = caption
