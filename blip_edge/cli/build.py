@@ -248,7 +248,13 @@ def distill(
         if rank() > 0:
             return  # the first process speaks for all
         out.folder(output)
-        out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
+        out.next(*_quantize(output, data))
+
+
+def _quantize(model: Path, data: Path) -> tuple[str | Path, ...]:
+    """The next step, which reads a dataset folder; tars it does not."""
+    folder = data if data.is_dir() else "DATA"
+    return ("blip-edge", "quantize", model, "--data", folder, "-o", "QUANTIZED")
 
 
 def _sizes(student: str | None) -> list[str]:
@@ -333,7 +339,7 @@ def prune(
         if rank() > 0:
             return  # the first process speaks for all
         out.folder(output)
-        out.next("blip-edge", "quantize", output, "--data", data, "-o", "QUANTIZED")
+        out.next(*_quantize(output, data))
 
 
 @app.command(

@@ -152,6 +152,16 @@ class Quantization:
         """Paths of the layers whose weights are integers."""
         return [path for path, layer in self.layers.items() if layer.decision == "int8"]
 
+    @property
+    def weight_bits(self) -> list[int]:
+        """Of those layers: how many bits a weight has, each number once."""
+        return sorted({self.layers[path].weight_bits for path in self.int8_layers})
+
+    @property
+    def precision(self) -> str:
+        """The same in a word: int8, int4, or int4+int8 where both are; fp32 of no such layer."""
+        return "+".join(f"int{bits}" for bits in self.weight_bits) or "fp32"
+
     def to_json(self) -> dict[str, Any]:
         """The document, the short fields first."""
         values = {"format_version": _FORMAT, **asdict(self)}

@@ -44,7 +44,7 @@ def _section(quantization: Quantization) -> str:
             f"| {found['name']}, {found['split']}, {found['items']} items | |",
             "|---|---|",
             f"| float32 | {found['float']:.2f} |",
-            f"| int8 | {found['int8']:.2f} |",
+            f"| {quantization.precision} | {found['int8']:.2f} |",
         ]
     return "\n".join(lines) + "\n"
 

@@ -246,7 +246,7 @@ def _write_metrics(
             "split": found["split"],
             "items": found["items"],
             "data": {"name": data["name"], "sha256": data["sha256"]},
-            "precision": "int8",
+            "precision": quantization.precision,
             "metrics": {found["name"]: found["int8"]},
             "float": {found["name"]: found["float"]},
             "curve": curve,

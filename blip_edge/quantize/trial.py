@@ -102,7 +102,9 @@ class Trial:
         )
 
     def _coverage(self, count: int) -> str:
-        return f"{len(self._worst_first) - count} of {len(self._layers)} layers in 8 bits"
+        tried = Quantization(mode=self._recipe.mode, layers=self._with(count))
+        bits = " or ".join(map(str, tried.weight_bits or [8]))
+        return f"{len(tried.int8_layers)} of {len(tried.layers)} layers in {bits} bits"
 
     def _history(self) -> list[dict[str, float]]:
         return [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,25 @@ def test_what_is_no_model_or_no_data(
     code, _, err = run(verb, model, "--data", tmp_path / "none", "-o", tmp_path / "x")
     assert code == 3 and "none" in err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("verb", ["distill", "prune"])
+def test_the_next_step_is_not_told_to_read_tars(
+    run: Run, data: Path, model: Path, tmp_path: Path, verb: str
+) -> None:
+    """`quantize` reads a dataset folder alone."""
+    with tarfile.open(tmp_path / "pairs.tar", "w") as archive:
+        for row in json.loads((data / "caption_train.json").read_text())[:8]:
+            text = tmp_path / "row.json"
+            text.write_text(json.dumps({"caption": row["caption"]}))
+            key = row["image"].replace("/", "-").removesuffix(".png")
+            archive.add(data / "images" / row["image"], f"{key}.png")
+            archive.add(text, f"{key}.json")
+    last = {}
+    for source in (data, tmp_path / "pairs.tar"):
+        output = tmp_path / f"from-{source.stem}"
+        code, _, err = run(verb, model, "--data", source, *SMALL[:6], "-o", output)
+        assert code == 0, err
+        last[source.name] = err.splitlines()[-1]
+    assert f"--data {data} -o" in last[data.name]
+    assert "--data DATA -o" in last["pairs.tar"]

@@ -1,5 +1,6 @@
 """Modes: what each leaves of a layer, mixed in one model, through the verb."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ FAST: dict[str, Any] = {"samples": 4, "batch": 4, "eval_items": 4, "observer": "
 QKV = "vision_model.encoder.layers.0.self_attn.qkv"
 STEP = "text_decoder.bert.encoder.layer.0.attention.self.query"
 ONCE = "text_decoder.bert.encoder.layer.0.crossattention.self.key"
+
+
+class Said:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
+        return items
+
+    def note(self, text: str) -> None: ...
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def run(model: Path, data: Path, output: Path, **how: Any) -> Quantization:
@@ -49,6 +63,30 @@ def test_weights_alone_lose_less_than_weights_and_inputs(
     ratios["four"] = sum(layer.sqnr_db or 0 for layer in four.layers.values()) / 29
     assert ratios["weight-only"] > ratios["dynamic"] > ratios["four"] > 10
     assert ratios["weight-only"] > ratios["static"] > ratios["four"]
+
+
+@pytest.mark.parametrize(
+    ("how", "precision", "bits"),
+    [
+        ({"mode": "weight-only", "weight_bits": 4, "group_size": 16}, "int4", "in 4 bits"),
+        (
+            {"decoder_mode": "weight-only", "weight_bits": 4, "group_size": 16},
+            "int4+int8",
+            "in 4 or 8 bits",
+        ),
+        ({"mode": "dynamic"}, "int8", "in 8 bits"),
+    ],
+)
+def test_it_is_called_what_it_is(
+    model: Path, data: Path, tmp_path: Path, how: dict[str, Any], precision: str, bits: str
+) -> None:
+    """In the line that is said, in metrics.json and in the README."""
+    said = Said()
+    out, recipe = tmp_path / "out", QuantizeRecipe(**FAST | how)
+    quantize(model, data, out, recipe, measure=lambda folder: 90.0, progress=said)
+    assert f"29 of 29 layers {bits}: 90.00" in said.lines[-1]
+    assert json.loads((out / "metrics.json").read_text())["precision"] == precision
+    assert f"| {precision} | 90.00 |" in (out / "README.md").read_text()
 
 
 def test_a_decoder_goes_its_own_way_but_for_what_is_read_once(
