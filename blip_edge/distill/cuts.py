@@ -13,6 +13,7 @@ from blip_edge.artifact import read_json, write_json
 from blip_edge.distill.surgery import Keep, LayerKeep
 from blip_edge.errors import ArtifactError
 from blip_edge.training import processes
+from blip_edge.training.recipe import FREE
 from blip_edge.training.source import Source
 from blip_edge.training.work import Work, identity_of
 
@@ -24,7 +25,8 @@ class Cuts:
 
     def __init__(self, work: Work, source: Source) -> None:
         self._work = work
-        self._identity = json.loads(json.dumps(identity_of(work, source), default=str))
+        told = {k: v for k, v in identity_of(work, source).items() if k not in FREE}
+        self._identity = json.loads(json.dumps(told, default=str))
 
     def read(self) -> list[Keep]:
         """What a killed run of the same has cut, if it is to be resumed; every process asks.
