@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from blip_edge import load
 from blip_edge.exporters.asked import pictures
@@ -81,6 +85,32 @@ def _same_words(bundle: Path, node: Node, files: list[Path]) -> None:
     assert len({one.token_ids for one in expected}) > 1, "one caption for all shows little"
     told = node(bundle, *files).stdout.splitlines()
     assert told == [f"{file}\t{one.text}" for file, one in zip(files, expected, strict=True)]
+
+
+def test_words_are_joined_as_python_joins_them(tmp_path: Path) -> None:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+    texts = ["a man's hat", "they do not fly", "don't.", "playing, running?"]
+    words = "[UNK] a man ' s hat they do not fly don t . , ? play ##ing run ##n"
+    vocabulary = {word: at for at, word in enumerate(words.split())}
+    python = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    python.pre_tokenizer, python.decoder = BertPreTokenizer(), WordPieceDecoder()
+    python.save(str(tmp_path / "tokenizer.json"))
+    ids = [python.encode(text).ids for text in texts]
+    assert all(python.token_to_id("[UNK]") not in one for one in ids)
+    script = f"""
+        import {{ readFileSync }} from "node:fs";
+        import {{ Captioner }} from {json.dumps((ROOT / CAPTIONER).as_uri())};
+        const tokenizer = JSON.parse(readFileSync("tokenizer.json", "utf8"));
+        const manifest = {{ decode: {{ prompt_ids: [] }} }};
+        const captioner = new Captioner({{ manifest, tokenizer }});
+        console.log(JSON.stringify({json.dumps(ids)}.map((one) => captioner.text(one))));
+    """
+    command = [program, "--input-type=module", "--eval", script]
+    said = json.loads(subprocess.check_output(command, text=True, cwd=tmp_path))
+    assert said == [python.decode(one) for one in ids]
+    assert said[:3] == ["a man ' s hat", "they do not fly", "don ' t."]
 
 
 def test_what_it_cannot_run_is_said_in_a_line(bundle: Path, node: Node, tmp_path: Path) -> None:

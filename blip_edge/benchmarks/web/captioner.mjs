@@ -135,15 +135,10 @@ function wordsOf({ model, added_tokens: added }) {
   return pieces;
 }
 
-// Pieces joined, then the spaces before punctuation closed, as `tokenizers`' WordPiece decoder does.
+// As `tokenizers`' WordPiece decoder: each piece loses its own space before punctuation, and what only
+// two pieces together would spell stays as it is.
 function textOf(ids, words) {
   const pieces = ids.map((id) => words.get(id)).filter((piece) => piece != null);
-  const joined = pieces.map((p, n) => (p.startsWith("##") && n ? p.slice(2) : n ? ` ${p}` : p));
-  return joined
-    .join("")
-    .replace(/ ([.?!,])/g, "$1")
-    .replaceAll(" ' ", "'")
-    .replace(/ (n't|'m|'s|'ve|'re)/g, "$1")
-    .replaceAll(" do not", " don't")
-    .trim();
+  const spaced = pieces.map((p, n) => (p.startsWith("##") && n ? p.slice(2) : n ? ` ${p}` : p));
+  return spaced.map((piece) => piece.replace(/^ (?=[.?!,]|n't|'m|'s|'ve|'re)/, "")).join("").trim();
 }
