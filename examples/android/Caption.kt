@@ -3,7 +3,7 @@
 // NOT BUILT OR RUN HERE: there is no Android SDK where this was written. Its loop is that of
 // ../node/caption.mjs, which is run and compared with Python token for token.
 //
-//     implementation("com.microsoft.onnxruntime:onnxruntime-android:1.20.0")
+//     implementation("com.microsoft.onnxruntime:onnxruntime-android:1.23.2")
 //
 // Copy the bundle into the app's files, open it once, off the main thread:
 //
