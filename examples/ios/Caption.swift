@@ -4,8 +4,8 @@
 // ../node/caption.mjs, which is run and compared with Python token for token, over a decoder of fixed
 // sizes: the prompt goes in token by token, and rows that greedy search does not use are fed along.
 //
-// Export with the defaults (--set ios=17 and image_input=false), add the bundle's folder to the app as
-// a folder reference, and off the main thread:
+// Export with the defaults (--set ios=17 and image_input=false; `--preset iphone-ane` needs the latter
+// said), add the bundle's folder to the app as a folder reference, and off the main thread:
 //
 //     let captioner = try await Captioner(bundle: url)
 //     print(try captioner.caption(picture))

@@ -2,7 +2,9 @@
 
 import re
 import tomllib
+from itertools import pairwise
 
+from blip_edge.benchmarks.profiles import profile
 from tests.project.test_readme_numbers import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -20,6 +22,18 @@ def test_every_example_has_an_onnx_runtime_that_opens_every_bundle() -> None:
             if re.search(r"onnxruntime-\w+\W+\d", line)
         )
         assert _version(line) >= needed, example
+
+
+def test_the_preset_gives_swift_what_it_feeds_when_the_flag_is_said() -> None:
+    assert 'features(["pixel_values": ' in (EXAMPLES / "ios" / "Caption.swift").read_text()
+    (line,) = (
+        line
+        for line in (EXAMPLES / "README.md").read_text().splitlines()
+        if "--preset iphone-ane" in line
+    )
+    said = [value for flag, value in pairwise(line.split()) if flag == "--set"]
+    assert profile("iphone-ane").export_keys()["image_input"] is True, "then the flag can go"
+    assert said == ["image_input=false"]
 
 
 def _version(text: str) -> tuple[int, ...]:
