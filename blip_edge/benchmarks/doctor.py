@@ -100,7 +100,7 @@ def _package(name: str, extras: list[str]) -> Check:
 def _target(target: str) -> tuple[Check, Check]:
     to_run, to_export, extra = _TARGETS[target]
     run = _ability("run", target, to_run, "" if target == "onnx" else extra)
-    if target == "coreml" and sys.platform != "darwin":
+    if target == "coreml" and run.ok and sys.platform != "darwin":
         # The numbers of a Core ML graph can be checked anywhere; its speed is Apple's alone.
         run = Check(
             group="run",

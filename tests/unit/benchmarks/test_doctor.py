@@ -87,9 +87,19 @@ def test_every_target_can_be_run_or_says_why_not() -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
 def test_core_ml_is_only_simulated_elsewhere() -> None:
+    pytest.importorskip("coremltools")
     check = found(doctor(measure=False), "run", "coreml")
     assert not check.ok
     assert "simulated" in check.detail
+
+
+def test_without_coremltools_nothing_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = sys.modules["blip_edge.benchmarks.doctor"]
+    there = room.installed
+    monkeypatch.setattr(room, "installed", lambda names: there(set(names) - {"coremltools"}))
+    check = found(doctor(measure=False), "run", "coreml")
+    assert (check.ok, check.detail) == (False, "needs coremltools")
+    assert check.fix == "pip install 'blip-edge[coreml]'"
 
 
 def test_every_device_can_be_used_or_says_what_is_missing(
