@@ -107,19 +107,42 @@ def fastest(records: Sequence[dict[str, Any]]) -> str:
         rows = race["variants"]
         reference = rows[record["reference"]]["p50_ms"]
         ours = [_best(rows, precision) for precision in ("fp32", "int8")]
-        lines.append(f"| {race['what']} | {reference:.0f} | {' | '.join(ours)} |")
-    return "\n".join(lines) + "\n"
+        told = " | ".join(
+            f"{o['p50_ms']:.0f} ({o['speed']['times']:.2f} times as fast)" for o in ours
+        )
+        lines.append(f"| {race['what']} | {reference:.0f} | {told} |")
+    return "\n".join([*lines, "", *_limits([race for race, _ in races.values()], records)]) + "\n"
 
 
-def _best(rows: dict[str, dict[str, Any]], precision: str) -> str:
-    """Milliseconds, and how many times as fast as the reference."""
+def _limits(races: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> list[str]:
+    """What the table cannot show: how well 8 bits say the same, and which rows ran together."""
+    same = []
+    for race in races:
+        found = _best(race["variants"], "int8")["agreement"]
+        if "same_tokens" in found:
+            name = ", ".join(race["what"].split(", ")[:2])
+            same.append(f"{found['same_tokens']} of {found['tokens']} ({name})")
+    lines = [
+        "The weights are random, so nothing is claimed of quality. Of the 8-bit column's tokens "
+        f"these are the reference's: {', '.join(same)}."
+    ]
+    together = [
+        " and ".join(dict.fromkeys(r["what"].split()[0].strip(",") for r in races if r in ran))
+        for ran in ([*record["tasks"].values()] for record in reversed(records))
+    ]
+    if len(together) > 1:
+        lines.append(f"Not all rows ran together: one race timed {', another '.join(together)}.")
+    return lines
+
+
+def _best(rows: dict[str, dict[str, Any]], precision: str) -> dict[str, Any]:
+    """The fastest of ours."""
     ours = [
         row
         for row in rows.values()
         if row["what"].startswith("blip-edge") and row.get("precision") == precision
     ]
-    best = max(ours, key=lambda row: float(row["speed"]["times"]))
-    return f"{best['p50_ms']:.0f} ({best['speed']['times']:.2f} times as fast)"
+    return max(ours, key=lambda row: float(row["speed"]["times"]))
 
 
 def _spread(ratio: dict[str, float]) -> str:

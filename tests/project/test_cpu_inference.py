@@ -31,6 +31,17 @@ def test_the_readme_says_what_the_records_say() -> None:
     assert table.with_fastest(front, [*table.records().values()]) == front
 
 
+def test_beside_the_speed_stands_how_well_eight_bits_say_the_same() -> None:
+    table = program_of("cpu_table")
+    records = table.records()
+    said = table.fastest([*records.values()])
+    mixed = records["two-runtimes"]["tasks"]["caption-beams"]["variants"]["mixed-int8"]
+    same = mixed["agreement"]["same_tokens"]
+    assert f"{mixed['p50_ms']:.0f} (" in said and f", {same} of 20 (caption, 3 beams)" in said
+    assert "weights are random" in said
+    assert "one race timed caption and answer, another match and embed" in said
+
+
 @pytest.mark.slow
 def test_a_tiny_model_goes_through_the_whole_program(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
