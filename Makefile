@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 # The two large wheels go first, so that an interrupted set-up does not fetch them twice.
 TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
-# What the verbs of this version use; the other extras are for what is still to come.
+# All but metrics, which needs Java, and search, which only indexes beyond 100,000 pictures need.
 EXTRAS := coreml,dev,executorch,inc,logs,nncf,onnx,openvino,optimum,qr,ray,train,video
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

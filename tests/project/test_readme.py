@@ -17,11 +17,13 @@ PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md")])
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of every `blip-edge …` line in the pages' code blocks."""
+    """(page, command) of every `blip-edge …` line in the pages' code blocks, fenced or indented."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            lines = block.replace("\\\n", " ").splitlines()
+        text = page.read_text().replace("\\\n", " ")
+        fenced = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+        for block in (*fenced, *re.findall(r"^ {4}(?:\$ )?blip-edge .*", text, flags=re.MULTILINE)):
+            lines = block.splitlines()
             found += [
                 (page.relative_to(ROOT).as_posix(), line.strip().removeprefix("$ "))
                 for line in lines
@@ -47,6 +49,12 @@ def test_each_command_parses(page: str, line: str) -> None:
     for flag, value in pairwise(words):
         if flag == "--recipe" and not value.endswith(".toml"):
             assert value in {name for _, name in names()}
+
+
+def test_indented_commands_are_read_too() -> None:
+    assert any(
+        line.startswith("blip-edge prune ") for page, line in commands() if "distill" in page
+    )
 
 
 def test_the_readme_shows_the_first_command() -> None:
