@@ -73,6 +73,10 @@ class Job:
     profile: bool = False
     """Whether to tell which operators take the time, and how near to its peaks the engine comes."""
 
+    def counted(self) -> str:
+        """`1 bundle`, `2 bundles`: for what is said of them."""
+        return f"{len(self.bundles)} bundle{'s' * (len(self.bundles) != 1)}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; paths as they are."""
         return {

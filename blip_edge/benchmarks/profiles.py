@@ -108,7 +108,7 @@ def profile(name: str | Path) -> DeviceProfile:
         return load(DeviceProfile, _STAGE, name)
     here = machine(measure=True)
     assert here.peaks is not None
-    source = "measured now, as doctor does"
+    source = "just now, as doctor does"
     return DeviceProfile(
         title=f"this machine, {here.cpu}",
         target="onnx",

@@ -41,7 +41,7 @@ def time_bundles(job: Job, tell: Tell, progress: Progress = SILENT) -> None:
         MissingExtraError: the engine of a bundle is not installed.
     """
     threads = job.threads if job.threads is not None else cores()
-    progress.say(f"measuring the machine, then {len(job.bundles)} bundles with {threads} threads")
+    progress.say(f"measuring the machine, then {job.counted()} on {threads} threads")
     device = machine(measure=True)
     tell({"device": device.to_json(), "threads": threads})
     with ExitStack() as stack:

@@ -85,7 +85,7 @@ def caption(
             metavar="SHARE",
             min=0,
             max=1,
-            help="Of the pictures in folders, how many may be unreadable.",
+            help="Share of the pictures in folders that may be unreadable.",
         ),
     ] = 0.01,
     threads: options.Threads = None,

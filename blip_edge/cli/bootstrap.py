@@ -68,7 +68,7 @@ def capfilt(
     ] = None,
     processes: Annotated[
         int,
-        typer.Option("--processes", metavar="N", min=1, help="That work side by side."),
+        typer.Option("--processes", metavar="N", min=1, help="Worker processes."),
     ] = 1,
     ray: Annotated[
         str | None,

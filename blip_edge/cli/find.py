@@ -30,7 +30,11 @@ def index(
     max_bad: Annotated[
         float,
         typer.Option(
-            "--max-bad", metavar="SHARE", min=0, max=1, help="Of pictures that cannot be read."
+            "--max-bad",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of pictures that may be unreadable.",
         ),
     ] = 0.01,
     threads: options.Threads = None,

@@ -102,8 +102,8 @@ def export(
             progress=out.progress,
         )
         out.folder(output)
-        if device is not None:
-            out.progress.say(f"{device.title}: run it with --threads {device.threads} there")
+        if device is not None and device.target != "coreml":
+            out.progress.say(f"{device.title}: run it with {device.threads} threads there")
         out.next("blip-edge", *ask_of(output))
 
 

@@ -100,7 +100,15 @@ def bench(
         Literal["wasm", "webgpu"] | None,
         typer.Option("--web-backend", help="browser: what computes; wasm if not given."),
     ] = None,
-    threads: options.Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            help="Processor threads; the physical cores if not given.",
+        ),
+    ] = None,
     recipe: options.Recipe = None,
     set_: options.Set = None,
     seed: options.UnusedSeed = 0,

@@ -32,7 +32,14 @@ def test_target_precision_and_limits_come_from_the_profile(
     recipe = asked["recipe"]
     assert (asked["target"], recipe.precision, recipe.ios) == ("coreml", "fp16", 17)
     assert recipe.image_input
-    assert "run it with --threads 2 there" in err
+    assert "threads" not in err, "a phone has no command line, and Core ML takes no threads"
+
+
+def test_threads_are_said_where_they_can_be_set(
+    run: Run, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    _, _, err = run("export", asked["model"], "--preset", "rpi5", "-o", tmp_path / "out")
+    assert "run it with 4 threads there" in err
 
 
 def test_flags_and_recipes_win(run: Run, asked: dict[str, Any], tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ class AdbDevice:
         if self._page is not None:
             self._page.run(job, progress)
             return
-        progress.say(f"timing {len(job.bundles)} bundles on {self.name}")
+        progress.say(f"timing {job.counted()} on {self.name}")
         with TemporaryDirectory() as scratch, (Path(scratch) / "stderr").open("w+") as stderr:
             process = self._bridge.open(_RUN, self._folder, self._python, stderr=stderr)
             try:

@@ -122,7 +122,7 @@ class SshDevice:
 
     def run(self, job: Job, progress: Progress) -> None:
         """Time them there; when the connection breaks, what was told is kept."""
-        progress.say(f"timing {len(job.bundles)} bundles on {self.name}")
+        progress.say(f"timing {job.counted()} on {self.name}")
         with TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
             process = self._shell.open(_RUN, self.folder, self._python, stderr=stderr)
             try:

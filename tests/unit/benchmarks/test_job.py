@@ -121,3 +121,9 @@ def test_a_job_travels_as_json(tmp_path: Path) -> None:
     assert asked.images == (tmp_path / "pictures/0.png", tmp_path / "pictures/1.png")
     assert asked.texts == ("one is red",)
     assert (there.recipe, there.threads) == (job.recipe, 2)
+
+
+@pytest.mark.parametrize(("bundles", "said"), [(1, "1 bundle"), (2, "2 bundles")])
+def test_one_bundle_is_told_in_the_singular(bundles: int, said: str) -> None:
+    paths = tuple(Path(str(number)) for number in range(bundles))
+    assert Job(bundles=paths, asked=(), recipe=BenchRecipe()).counted() == said
