@@ -1,8 +1,9 @@
 """Which figures of a set move how far when other items are drawn.
 
 A task says what is summed over the items and which figures the sums give; `intervals` draws. Drawn
-is what a data set is a sample of: pictures with their captions, questions, sentences with all their
-pairs of pictures, dialogs with all their rounds.
+is what a data set is a sample of: pictures with all their captions, questions, pairs or boxes,
+sentences with all their pairs of pictures, clips with all their questions, dialogs with all their
+rounds.
 """
 
 # N items · S statistics of an item · R resamples

@@ -140,7 +140,8 @@ def _scored(
     }
     if ci is not None:
         values = [100 * score.per_item[row.question_id] for row in rows]
-        found["intervals"] = intervals(ci, means({_METRIC: values}))
+        figures = means({_METRIC: values}, clusters=[row.image for row in rows])
+        found["intervals"] = intervals(ci, figures)
     return found
 
 

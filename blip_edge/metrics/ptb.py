@@ -191,4 +191,6 @@ def _written(token: str) -> str:
     word = token.lower()
     if word[0] == "’" and word[1:] in {"s", "d", "m", "re", "ve", "ll"}:
         return "'" + word[1:]
+    if word[-1] in "()":  # of a smiley; its square brackets stay
+        return word[:-1] + _WRITTEN[word[-1]]
     return word.replace("n’t", "n't") if len(word) == 3 else word

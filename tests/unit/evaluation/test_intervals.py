@@ -100,6 +100,28 @@ def test_texts_go_with_their_picture(data: Dataset) -> None:
     assert many.intervals["img_r1"] == once.intervals["img_r1"]
 
 
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [("vqa", "vqa_test"), ("pairs", "pairs_test"), ("attributes", "attributes_test")],
+)
+def test_pictures_are_drawn_with_all_that_is_asked_of_them(
+    data: Dataset, task: str, file: str
+) -> None:
+    """What is asked ten times of a picture, and answered alike, tells no more of other pictures."""
+    once = found(data, task)
+    document = json.loads((data.folder / f"{file}.json").read_text())
+    rows = document["annotations"] if task == "attributes" else document
+    rows[:] = [row | {"question_id": n} for n, row in enumerate(rows * 10)]
+    write(data.folder, f"{file}.json", document)
+    many = found(data, task)
+    assert many.items == 10 * once.items
+    assert once.intervals is not None and many.intervals is not None
+    for name, one in once.intervals.items():
+        assert (many.intervals[name].low, many.intervals[name].high) == pytest.approx(
+            (one.low, one.high)
+        ), name
+
+
 def test_recalls_of_resamples_are_those_of_what_was_drawn(data: Dataset) -> None:
     """Of four pictures one has no place among the first: R@1 is a count of three in four."""
     one = found(data, "retrieval", ci=Bootstrap(level=0.999))

@@ -40,6 +40,8 @@ EXPECTED = {
     "me@example.com www.example.com.": "me@example.com www.example.com",
     "a café, naïve": "a café naïve",
     "a dog 😀 runs ♥": "a dog runs ♥",
+    "happy :) and :-) dogs, ;) or :(": "happy :-rrb- and :--rrb- dogs ;-rrb- or :-lrb-",
+    "mad >:( dog:'), =) :] :-[ :D": "mad >:-lrb- dog :'-rrb- =-rrb- :] :-[ :d",
     "a_b _c": "a_b _ c",
     "": "",
     " ... !": "",
