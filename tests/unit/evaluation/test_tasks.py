@@ -3,10 +3,13 @@ so that every figure can be worked out by hand.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from blip_edge.data import Dataset
 from blip_edge.errors import ArtifactError
@@ -67,6 +70,8 @@ def test_a_listed_answer_is_ranked_and_a_free_one_generated(data: Dataset) -> No
     evaluated(data, "vqa", model, beams=2)
     assert model.how == {"beams": 2}
     write(data.folder, "answer_list.json", COLOURS)
+    evaluated(data, "vqa", model)
+    assert model.how == {"k": 128}, "as BLIP is measured"
     found = evaluated(data, "vqa", model, k=3)
     assert model.how == {"k": 3}
     assert found.metrics["vqa_accuracy"] == pytest.approx(100)
@@ -85,6 +90,29 @@ def test_only_the_first_k_are_read_and_others_stand_below(data: Dataset) -> None
     found = evaluated(data, "retrieval", model, k=2)
     assert model.reads < 4 * 8  # of four pictures with eight texts
     assert found.metrics["txt_r1"] == found.metrics["img_r1"] == pytest.approx(100)
+
+
+class Reads(Rule):
+    """Finds all pictures alike, and counts what it is given to read."""
+
+    def itm_logits(self, image: Image.Image, texts: Sequence[str], /) -> Any:
+        self.reads += len(texts)
+        return np.zeros((len(texts), 2), dtype=np.float32)
+
+
+def test_256_are_read_unless_told_otherwise(data: Dataset) -> None:
+    """As BLIP is measured on COCO; there is one more picture than that here."""
+    red = (data.folder / "images" / "red.png").read_bytes()
+    for number in range(257):
+        (data.folder / "images" / f"{number}.png").write_bytes(red)
+    rows = [{"image": f"{number}.png", "caption": [f"red {number}"]} for number in range(257)]
+    write(data.folder, "retrieval_test.json", rows)
+    reads = []
+    for how in ({}, {"k": 256}, {"k": 257}):
+        model = Reads()
+        evaluated(data, "retrieval", model, **how)
+        reads.append(model.reads)
+    assert reads[0] == reads[1] < reads[2] == 257 * 257
 
 
 def test_a_text_of_several_pictures_is_read_once_with_each_of_them(data: Dataset) -> None:
