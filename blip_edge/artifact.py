@@ -26,6 +26,7 @@ __all__ = [
     "read_json",
     "read_provenance",
     "require_free",
+    "require_writable",
     "sha256_file",
     "sha256_folder",
     "write_json",
@@ -102,6 +103,23 @@ def require_free(
     for read in reads:
         if output.exists() and read is not None and Path(read).resolve().is_relative_to(place):
             raise UsageError(f"{output} would replace {read}, which is read; choose another output")
+
+
+def require_writable(file: Path, *, force: bool = False) -> None:
+    """Refuse a file that could not be written, before hours are spent on what goes into it.
+
+    Raises:
+        ArtifactError: it is there and `force` is off, it is a folder, or the folder that it is to
+            lie in cannot be written.
+    """
+    file = Path(file)
+    if file.is_dir():
+        raise ArtifactError(f"{file} is a folder; give the name of a file")
+    if file.exists() and not force:
+        raise ArtifactError(f"{file} already exists; pass --force to replace it")
+    folder = next(one for one in file.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ArtifactError(f"{file} cannot be written: {folder} is no folder of yours")
 
 
 def begin_run(folder: Path, identity: dict[str, Any], *, resume: bool) -> None:

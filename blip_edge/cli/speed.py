@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from blip_edge.artifact import require_writable
 from blip_edge.cli import options
 from blip_edge.cli.output import Output, complain, table
-from blip_edge.errors import ArtifactError, ToleranceError, UsageError
+from blip_edge.errors import ToleranceError, UsageError
 
 if TYPE_CHECKING:
     from blip_edge.benchmarks import Record
@@ -121,12 +122,12 @@ def bench(
         from blip_edge.benchmarks import BenchRecipe, save
         from blip_edge.benchmarks import bench as run
         from blip_edge.benchmarks.devices import find_device
-        from blip_edge.benchmarks.gate import read_records
+        from blip_edge.benchmarks.gate import require_comparable
         from blip_edge.cli.recipes import overrides
         from blip_edge.recipe import load
 
-        if output is not None and output.exists() and not force:
-            raise ArtifactError(f"{output} already exists; pass --force to replace it")
+        if output is not None:
+            require_writable(output, force=force)
         if mode and recipe:
             raise UsageError("--mode is a built-in --recipe; give one of the two")
         if slower is not None and gate is None:
@@ -135,11 +136,13 @@ def bench(
             raise UsageError(
                 "--quiet hides the page's address; leave it out, or give browser:PROGRAM"
             )
-        if gate is not None:
-            read_records(gate)  # what cannot be compared with shall not cost a measurement
+        factor = 1.05 if slower is None else slower
+        place = find_device(device, _web(lan, web_runtime, web_backend), complain)
+        if gate is not None:  # what cannot be compared with shall not cost a measurement
+            require_comparable(gate, bundles, place.name, slower=factor)
         records = run(
             bundles,
-            device=find_device(device, _web(lan, web_runtime, web_backend), complain),
+            device=place,
             recipe=load(BenchRecipe, "benchmarks", mode or recipe, overrides(set_)),
             task=task,
             asked=None if data is None else _asked(bundles, data, task),
@@ -148,12 +151,12 @@ def bench(
             profile=profile,
             progress=out.progress,
         )
-        rejected = None if gate is None else _rejected(records, gate, slower, out)
+        rejected = None if gate is None else _rejected(records, gate, factor, out)
         if output is not None:
-            place = output if rejected is None else output.with_name(f"{output.name}.rejected")
-            save(records, place)
+            file = output if rejected is None else output.with_name(f"{output.name}.rejected")
+            save(records, file)
             if rejected is not None:
-                raise ToleranceError(f"{rejected}; the records are kept at {place}")
+                raise ToleranceError(f"{rejected}; the records are kept at {file}")
         if rejected is not None:
             raise rejected
         text = _latencies(records, compare)
@@ -164,13 +167,13 @@ def bench(
 
 
 def _rejected(
-    records: "list[Record]", gate: Path, slower: float | None, out: Output
+    records: "list[Record]", gate: Path, slower: float, out: Output
 ) -> ToleranceError | None:
     """What a gate that does not let the records pass says."""
     from blip_edge.benchmarks import gate as hold
 
     try:
-        for note in hold(records, gate, slower=1.05 if slower is None else slower):
+        for note in hold(records, gate, slower=slower):
             out.progress.say(f"note: {note}")
     except ToleranceError as error:
         return error

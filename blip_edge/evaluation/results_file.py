@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blip_edge.artifact import read_json, write_text
+from blip_edge.artifact import read_json, require_writable, write_text
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.evaluation.result import Evaluation
 
@@ -20,16 +20,13 @@ def check_results_file(path: Path, task: str, *, force: bool = False) -> None:
     """Refuse a file that could not be written, before hours are spent on what goes into it.
 
     Raises:
-        ArtifactError: it is there already and `force` is off, or it is a folder.
+        ArtifactError: as of `require_writable`.
         UsageError: its ending is neither .json nor, for NLVR2, .csv.
     """
     endings = (".json", ".csv") if task == "nlvr2" else (".json",)
     if path.suffix not in endings:
         raise UsageError(f"{path}: predictions of {task} are written as {' or '.join(endings)}")
-    if path.is_dir():
-        raise ArtifactError(f"{path} is a folder; give the name of a file")
-    if path.exists() and not force:
-        raise ArtifactError(f"{path} already exists; pass --force to replace it")
+    require_writable(path, force=force)
 
 
 def write_results(found: Evaluation, path: Path, *, force: bool = False) -> None:

@@ -52,6 +52,30 @@ def test_a_gate_lets_pass_keeps_out_and_keeps_the_record(
     assert kept["name"] == "toy"
 
 
+def test_what_is_known_beforehand_costs_no_measurement(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first.json"
+    assert run("bench", bundle, *QUICK, "-o", first)[0] == 0
+    records = json.loads(first.read_text())
+    (tmp_path / "other.json").write_text(json.dumps([records[0] | {"name": "another"}]))
+    (tmp_path / "folder").mkdir()
+
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr("blip_edge.benchmarks.measuring.measure", measured)
+    for flags, code, words in (
+        (("--gate", first, "--slower", 0), 2, "--slower"),
+        (("--gate", tmp_path / "other.json"), 2, "no time of toy"),
+        (("-o", tmp_path / "folder", "--force"), 3, "is a folder"),
+        (("-o", first / "b.json"), 3, "cannot be written"),
+    ):
+        got, out, err = run("bench", bundle, *QUICK, *flags)
+        assert (got, out) == (code, ""), err
+        assert words in err and err.count("\n") == 1
+
+
 def test_rivals_are_compared(run: Run, bundle: Path, tmp_path: Path) -> None:
     rival = tmp_path / "rival"
     shutil.copytree(bundle, rival)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from blip_edge.benchmarks.gate import gate, read_records
+from blip_edge.benchmarks.gate import gate, read_records, require_comparable
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 
 
@@ -18,6 +18,7 @@ def record(p50: float | None, **changes: Any) -> Any:
         "precision": "int8",
         "where": "local",
         "device": {"cpu": "EPYC"},
+        "settings": {"threads": 2, "task": "caption", "decode": {"num_beams": 3}},
         "p50_ms": p50,
         "complete": True,
         "noisy": False,
@@ -56,12 +57,61 @@ def test_half_a_measurement_does_not_pass(old: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_refused(old: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no time of student on local"):
+    with pytest.raises(UsageError, match="no time of a caption of student on local"):
         gate([record(1.0, name="student")], old, slower=1.05)
-    with pytest.raises(UsageError, match="--slower"):
-        gate([record(1.0)], old, slower=0.0)
-    for text in ("{}", "[1]", '[{"schema_version": 9}]', "no json"):
+    with pytest.raises(UsageError, match="no time of an answer of onnx"):
+        gate([record(1.0, settings={"task": "vqa"})], old, slower=1.05)
+    damaged = (
+        "{}",
+        "[1]",
+        '[{"schema_version": 9}]',
+        "no json",
+        '[{"schema_version": 2, "p50_ms": "fast"}]',
+        '[{"schema_version": 2, "device": [1]}]',
+    )
+    for text in damaged:
         other = tmp_path / "other.json"
         other.write_text(text)
         with pytest.raises(ArtifactError):
             read_records(other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"threads": 1}, "threads 2, now 1"),
+        ({"decode": {"num_beams": 1}}, r"decode \{'num_beams': 3\}, now \{'num_beams': 1\}"),
+    ],
+)
+def test_what_was_timed_otherwise_does_not_pass(
+    old: Path, changed: dict[str, Any], words: str
+) -> None:
+    now = record(1.0, settings=record(1.0)["settings"] | changed)
+    with pytest.raises(ToleranceError, match=words):
+        gate([now], old, slower=1e9)
+
+
+def test_other_pictures_are_said(old: Path) -> None:
+    now = record(9.0, settings=record(1.0)["settings"] | {"image_files": ["a.png"]})
+    assert gate([now], old, slower=1.05) == ["onnx was asked about other pictures before"]
+
+
+def test_what_a_device_did_not_tell_is_not_held_against_it(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps([record(10.0, device=None, settings=None)]))
+    [note] = gate([record(9.0)], path, slower=1.05)
+    assert "another processor" in note
+
+
+def test_nothing_is_measured_that_could_not_be_compared(old: Path, tmp_path: Path) -> None:
+    here = [tmp_path / "onnx"]
+    require_comparable(old, here, "local", slower=1.05)
+    for bundles, where, words in (
+        ([*here, tmp_path / "student"], "local", "no time of student on local"),
+        (here, "browser", "no time of onnx on browser"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            require_comparable(old, bundles, where, slower=1.05)
+    for never in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--slower"):
+            require_comparable(old, here, "local", slower=never)
