@@ -36,9 +36,9 @@ def describe(folder: Path) -> dict[str, Any]:
         case "data":
             facts |= _data(folder)
         case "run":
-            facts["summary"] = read_json(folder / "summary.json")
+            facts["summary"] = _object(folder / "summary.json")
         case "index":
-            document = read_json(folder / "index.json")
+            document = _object(folder / "index.json")
             facts |= {key: document.get(key) for key in ("model", "pictures")}
             facts["images"] = len(document.get("images") or [])
     if (folder / "provenance.json").is_file():
@@ -85,7 +85,11 @@ def ancestors(folder: Path) -> list[dict[str, Any]]:
     """What made `folder`, then what made its first parent, and so on while they are still there."""
     chain: list[dict[str, Any]] = []
     here: Path | None = folder
-    while here is not None and (here / "provenance.json").is_file() and len(chain) < 32:
+    known: set[Path] = set()
+    while here is not None and (here / "provenance.json").is_file():
+        if here.resolve() in known:  # it took the place of its own parent
+            break
+        known.add(here.resolve())
         made = read_provenance(here)
         chain.append(
             {
@@ -103,8 +107,15 @@ def ancestors(folder: Path) -> list[dict[str, Any]]:
     return chain
 
 
+def _object(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{path} is damaged: it holds no JSON object")
+    return document
+
+
 def _model(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
+    config = _object(folder / "config.json")
     facts: dict[str, Any] = {
         "model_type": config.get("model_type"),
         "architecture": next(iter(config.get("architectures") or []), None),
@@ -116,7 +127,7 @@ def _model(folder: Path) -> dict[str, Any]:
         facts[tower] = {key: sizes.get(key) for key in (extra, *_SIZES)}
     for name in ("metrics", "quantization"):
         if (folder / f"{name}.json").is_file():
-            facts[name] = read_json(folder / f"{name}.json")
+            facts[name] = _object(folder / f"{name}.json")
     return facts
 
 
@@ -136,5 +147,5 @@ def _bundle(folder: Path) -> dict[str, Any]:
 
 
 def _data(folder: Path) -> dict[str, Any]:
-    facts = dict(read_json(folder / "dataset.json"))
+    facts = _object(folder / "dataset.json")
     return {"dataset": facts, "files": sorted(path.name for path in folder.glob("*.json"))}

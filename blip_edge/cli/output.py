@@ -23,6 +23,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, Self
 
+from blip_edge.errors import ArtifactError
 from blip_edge.progress import SILENT, Progress
 
 __all__ = ["Output", "complain", "plain", "table"]
@@ -104,8 +105,12 @@ class Output:
         from blip_edge.cli.describe import describe
         from blip_edge.cli.tell import tell
 
-        facts = describe(folder)
-        self.result(facts, tell(facts))
+        try:
+            facts = describe(folder)
+            text = tell(facts)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{folder}: a file in it is not as written ({error!r})") from None
+        self.result(facts, text)
 
     def next(self, *words: str | Path) -> None:
         """The last line: what to type next."""

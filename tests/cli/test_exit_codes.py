@@ -1,6 +1,7 @@
 """Every failure is one line on stderr, nothing on stdout, and the documented exit code."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -171,3 +172,51 @@ def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     assert out == b""
     assert err.decode().splitlines()[-1] == "interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("dataset.json", "[]"),
+        ("dataset.json", '{"counts": [1]}'),
+        ("index.json", "[]"),
+        ("index.json", '{"images": 4}'),
+        ("summary.json", "[]"),
+        ("summary.json", '{"stages": []}'),
+        ("summary.json", '{"stages": {"teacher": 3}}'),
+    ],
+)
+def test_a_file_that_is_not_as_written_is_told_in_a_line(
+    run: Run, tmp_path: Path, file: str, text: str
+) -> None:
+    (tmp_path / file).write_text(text)
+    code, out, err = run("inspect", tmp_path)
+    assert (code, out) == (3, "")
+    assert is_one_error_line(err) and str(tmp_path) in err
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"vision_config": [1]}'),
+        ("metrics.json", "[1]"),
+        ("metrics.json", '{"metrics": [1]}'),
+    ],
+)
+def test_a_models_file_that_is_not_as_written_is_told_in_a_line(
+    run: Run, model: Path, file: str, text: str
+) -> None:
+    (model / file).write_text(text)
+    code, out, err = run("inspect", model)
+    assert (code, out) == (3, "")
+    assert is_one_error_line(err) and str(model) in err
+
+
+def test_a_model_that_names_itself_as_its_parent_is_told_once(run: Run, model: Path) -> None:
+    file = model / "provenance.json"
+    made = json.loads(file.read_text())
+    made["parents"] = [{"path": str(model), "sha256": "0" * 64}]
+    file.write_text(json.dumps(made))
+    code, out, _ = run("inspect", model)
+    assert code == 0 and out.count("made by") == 1
