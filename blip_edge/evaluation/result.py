@@ -1,6 +1,6 @@
 """What an evaluation found, and which tasks there are."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blip_edge.data.video import Sampling
@@ -93,6 +93,10 @@ class Evaluation:
             found["intervals"] = {name: [one.low, one.high] for name, one in self.intervals.items()}
         if self.groups:
             found["groups"] = self.groups
+        if self.skipped:
+            found["skipped"] = [asdict(one) for one in self.skipped]
+        if self.notes:
+            found["notes"] = list(self.notes)
         return found
 
 

@@ -39,6 +39,7 @@ def test_who_is_always_right_gets_a_hundred(data: Dataset, task: str) -> None:
         PERFECT[task], pytest.approx(100)
     )
     assert found.as_json()["task"] == task
+    assert not {"skipped", "notes"} & set(found.as_json())
     assert evaluated(data, task, batch=1) == found
 
 
@@ -83,6 +84,8 @@ def test_hidden_answers_leave_the_predictions(data: Dataset) -> None:
     write(data.folder, "vqa_test.json", [{**row, "answer": None} for row in rows])
     found = evaluated(data, "vqa")
     assert (found.metrics, len(found.predictions)) == ({}, 4)
+    [note] = found.as_json()["notes"]
+    assert note.endswith("vqa_test.json has no answers: nothing can be scored")
 
 
 def test_only_the_first_k_are_read_and_others_stand_below(data: Dataset) -> None:
@@ -141,6 +144,8 @@ def test_an_unreadable_picture_is_left_out_and_listed(data: Dataset, task: str) 
         evaluated(data, task)
     found = evaluated(data, task, max_bad=0.5)
     assert [one.image for one in found.skipped] == ["white.png"]
+    [listed] = found.as_json()["skipped"]
+    assert (listed["image"], "cannot be decoded" in listed["reason"]) == ("white.png", True)
     assert found.metrics[PERFECT[task][0]] == pytest.approx(100)
 
 
