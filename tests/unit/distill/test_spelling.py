@@ -82,6 +82,14 @@ def test_a_language_that_the_teacher_does_not_know_is_refused(
     assert not (tmp_path / "x").exists()
 
 
+def test_what_the_teacher_cannot_spell_is_not_asked_of_its_vocabulary(
+    world: Dataset, teacher: Path, tmp_path: Path
+) -> None:
+    run, recipe = RUNS["distill"]
+    data = told(world, tmp_path / "data", *["a red circle \N{DOG FACE}"] * 20)
+    assert run(teacher, data, tmp_path / "x", recipe, vocab_from=data).is_dir()
+
+
 def test_a_vocabulary_must_cover_tars_too(world: Dataset, teacher: Path, tmp_path: Path) -> None:
     words = told(world, tmp_path / "words", *["a red circle"] * 200)
     with tarfile.open(tmp_path / "pairs.tar", "w") as archive:

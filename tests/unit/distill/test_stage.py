@@ -314,20 +314,6 @@ def test_a_vocabulary_is_cut_to_the_words_of_the_data(
     captions(folder, world)
 
 
-def test_what_the_teacher_cannot_spell_is_not_asked_of_its_vocabulary(
-    world: Dataset, tmp_path: Path
-) -> None:
-    teacher = tmp_path / "teacher"
-    teacher.mkdir()
-    save_model(teacher, tiny.model(["a red circle"]))  # knows few of the world's letters
-    own = load_model(teacher).tokenizer
-    texts = [row.captions[0] for row in world.captions("train")]
-    assert own.unknown_words(texts), "otherwise nothing is tested"
-    how = replace(STUDENT, max_bad=1.0)
-    folder = distill(teacher, world.folder, tmp_path / "x", how, vocab_from=world.folder)
-    assert load_model(folder).tokenizer.vocab_size <= own.vocab_size
-
-
 def test_a_student_larger_than_its_teacher_is_refused(
     teachers: dict[str, Path], world: Dataset, tmp_path: Path
 ) -> None:
