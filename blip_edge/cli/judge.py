@@ -1,6 +1,7 @@
 """The verb that measures quality."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
+
+# What a task hears of the flags below; a task that is not here hears none of them.
+_HEARD = {
+    "caption": ("--beams", "--repetition-penalty"),
+    "retrieval": ("--k",),
+    "vqa": ("--beams", "--k"),
+    "video-retrieval": ("--k", "--frames", "--sampling"),
+    "video-qa": ("--beams", "--frames", "--sampling"),
+}
 
 
 @app.command(
@@ -80,11 +90,12 @@ def evaluate(
         ),
     ] = None,
     sampling: Annotated[
-        Literal["uniform", "legacy"],
+        Literal["uniform", "legacy"] | None,
         typer.Option(
-            "--sampling", help="Frames to the clip's end, or BLIP's, which miss its tail."
+            "--sampling",
+            help="Frames to the clip's end (if not given), or BLIP's, which miss its tail.",
         ),
-    ] = "uniform",
+    ] = None,
     ci: Annotated[
         bool,
         typer.Option("--ci", metavar="", help="Give 95 % intervals too, by the bootstrap."),
@@ -115,13 +126,14 @@ def evaluate(
     """
     if (model is None) == (predictions is None):
         raise UsageError("eval takes either a MODEL or --predictions")
-    if model is None and (output, beams, k, repetition_penalty) != (None, None, None, None):
-        raise UsageError(
-            "-o, --beams, --k and --repetition-penalty go with a MODEL: --predictions holds what "
-            "one said"
-        )
-    if ci and seed < 0:
-        raise UsageError(f"--seed must be at least 0, not {seed}")
+    told = {
+        "--beams": beams,
+        "--repetition-penalty": repetition_penalty,
+        "--k": k,
+        "--frames": frames,
+        "--sampling": sampling,
+    }
+    _check_flags(task, told, {"-o": output, "--threads": threads}, model is not None)
     with Output(json=json, quiet=quiet) as out:
         from blip_edge import evaluation
 
@@ -136,7 +148,7 @@ def evaluate(
             repetition_penalty=repetition_penalty,
             k=k,
             frames=frames,
-            sampling=sampling,
+            sampling=sampling or "uniform",
             ci=intervals,
             crew=crew,
         )
@@ -154,6 +166,20 @@ def evaluate(
         for note in found.notes:
             progress.say(f"note: {note}")
         out.result(found.as_json(), _figures(found))
+
+
+def _check_flags(
+    task: str, told: Mapping[str, Any], always: Mapping[str, Any], has_model: bool
+) -> None:
+    """Refuse a flag that would do nothing; those of `always` every task hears."""
+    for flag, value in {**told, **always}.items():
+        if value is None:
+            continue
+        if not has_model:
+            raise UsageError(f"{flag} goes with a MODEL: --predictions holds what one said")
+        if flag not in always and flag not in _HEARD.get(task, ()):
+            tasks = ", ".join(other for other, heard in _HEARD.items() if flag in heard)
+            raise UsageError(f"{flag} does nothing for --task {task}; it is for {tasks}")
 
 
 def _crew() -> "Crew":

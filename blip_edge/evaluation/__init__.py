@@ -3,7 +3,7 @@
 found = evaluate("runs/small", "data/coco", split="test")
 print(found.metrics["CIDEr"])          # 133.3: a hundred times the metric's own unit
 write_results(found, "results.json")
-score_predictions("results.json", "data/coco").metrics == found.metrics
+score_predictions("results.json", "data/coco").metrics == found.metrics  # if none was skipped
 
 with_intervals = evaluate("runs/small", "data/coco", how=EvalSettings(ci=Bootstrap()))
 print(with_intervals.intervals["CIDEr"])

@@ -1,7 +1,8 @@
 """Score a results file that any model wrote, in the field's own format.
 
-A JSON list, with everything of the split once. Only annotations are read: the pictures need not be
-there.
+A JSON list, with everything of the split once; with a limit, everything of its first rows. Only
+annotations are read: the pictures need not be there. What `eval -o` wrote when it had to skip a
+picture is not such a list: a figure of what was answered alone is none of the split.
 
     caption   {"image_id", "caption"}               COCO's and nocaps' servers
     vqa       {"question_id", "answer"}             VQA's server
@@ -10,7 +11,7 @@ there.
     video-qa  {"question_id", "answer"}
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def score_predictions(
 
     Raises:
         UsageError: a task that has no results format here.
-        ArtifactError: the file is not such a list, or its ids are not exactly the split's.
+        ArtifactError: the file is not such a list, lacks an id, or has one that the split has not.
     """
     if task not in _SCORED:
         raise UsageError(
@@ -64,30 +65,31 @@ def score_predictions(
 
 
 def _captions(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
-    captions = CaptionSet.read(dataset.folder, split, limit=how.limit)
+    captions = CaptionSet.read(dataset.folder, split)
     ids = {str(sample.image_id): sample.image_id for sample in captions.samples}
-    said = _texts(path, "image_id", "caption", ids, captions.where)
+    said = _texts(path, "image_id", "caption", list(ids), captions.where, how)
     return judge_captions(captions, {ids[key]: text for key, text in said.items()}, ci=how.ci)
 
 
 def _answers(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
-    rows = read_questions(dataset, split, how.limit)
+    rows = read_questions(dataset, split)
     ids = [row.question_id for row in rows]
-    said = _texts(path, "question_id", "answer", ids, dataset.folder / f"vqa_{split}.json")
+    said = _texts(path, "question_id", "answer", ids, dataset.folder / f"vqa_{split}.json", how)
     return judge_answers(dataset, split, rows, said, ci=how.ci)
 
 
 def _clip_answers(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
-    rows = read_clip_questions(dataset, split, how.limit)
+    rows = read_clip_questions(dataset, split)
     ids = [row.question_id for row in rows]
-    said = _texts(path, "question_id", "answer", ids, dataset.folder / f"video_qa_{split}.jsonl")
+    asked = dataset.folder / f"video_qa_{split}.jsonl"
+    said = _texts(path, "question_id", "answer", ids, asked, how)
     return judge_clip_answers(split, rows, said, ci=how.ci)
 
 
 def _sentences(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
-    rows = read_sentences(dataset, split, how.limit)
+    rows = read_sentences(dataset, split)
     ids = [row.identifier for row in rows]
-    said = _texts(path, "identifier", "label", ids, dataset.folder / f"nlvr_{split}.json")
+    said = _texts(path, "identifier", "label", ids, dataset.folder / f"nlvr_{split}.json", how)
     for identifier, label in said.items():
         if label.lower() not in ("true", "false"):
             raise ArtifactError(
@@ -99,7 +101,7 @@ def _sentences(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> E
 
 
 def _dialogs(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Evaluation:
-    dialogs = read_dialogs(dataset, split, how.limit)
+    dialogs = read_dialogs(dataset, split)
     options = {
         (one.image_id, number): len(turn.options)
         for one in dialogs
@@ -116,7 +118,9 @@ def _dialogs(path: Path, dataset: Dataset, split: str, how: EvalSettings) -> Eva
 
     found = _once(path, read, "image_id and round_id")
     asked = dataset.folder / f"visdial_{split}.json"
-    ranks = _matched(path, found, options, "image_id and round_id", "ranks", asked)
+    wanted = {one.image_id for one in dialogs[: how.limit]}
+    ids = [key for key in options if key[0] in wanted]
+    ranks = _matched(path, found, options, ids, "image_id and round_id", "ranks", asked)
     # The first rank is the highest score.
     return judge_dialogs(
         split, dialogs, {key: -np.asarray(own) for key, own in ranks.items()}, ci=how.ci
@@ -132,10 +136,12 @@ _SCORED: dict[str, Callable[[Path, Dataset, str, EvalSettings], Evaluation]] = {
 }
 
 
-def _texts(path: Path, key: str, value: str, ids: Collection[str], asked: Path) -> dict[str, str]:
-    """What was said by the data set's ids, in their order."""
+def _texts(
+    path: Path, key: str, value: str, ids: Sequence[str], asked: Path, how: EvalSettings
+) -> dict[str, str]:
+    """What was said by the data set's ids, in their order, as far as `how` limits it."""
     found = _once(path, lambda fields: (fields.text(key), fields.text(value)), key, value)
-    return _matched(path, found, ids, key, value, asked)
+    return _matched(path, found, set(ids), ids[: how.limit], key, value, asked)
 
 
 def _once(
@@ -152,16 +158,24 @@ def _once(
 
 
 def _matched(
-    path: Path, found: Mapping[K, V], ids: Collection[K], key: str, value: str, asked: Path
+    path: Path,
+    found: Mapping[K, V],
+    known: Collection[K],
+    ids: Sequence[K],
+    key: str,
+    value: str,
+    asked: Path,
 ) -> dict[K, V]:
-    """What was found for `ids`, in their order: all of them, and nothing else."""
-    known = set(ids)
+    """What was found for `ids`, in their order: all of them, and nothing that is not `known`."""
     unknown = [one for one in found if one not in known]
     if unknown:
         raise ArtifactError(f"{path}: {key} {_some(unknown)} not in {asked}")
     missing = [one for one in ids if one not in found]
     if missing:
-        raise ArtifactError(f"{path} has no {value} for {key} {_some(missing)}, in {asked}")
+        raise ArtifactError(
+            f"{path} has no {value} for {key} {_some(missing)}, in {asked}; each is needed, "
+            "also of a picture that eval could not read (with --limit N: of the first N rows)"
+        )
     return {one: found[one] for one in ids}
 
 

@@ -57,6 +57,33 @@ def test_first_rows_score_the_same_with_the_same_limit(data: Dataset, tmp_path: 
         score_predictions(path, data.folder, task="vqa")
 
 
+@pytest.mark.parametrize("task", FIELDS)
+def test_what_a_file_says_beyond_the_limit_is_left_out(
+    talk: Dataset, tmp_path: Path, task: str
+) -> None:
+    """A file about the whole split is not called one about another split."""
+    path, how = tmp_path / "results.json", EvalSettings(ci=CI, limit=2)
+    write_results(evaluated(talk, task), path)
+    assert score_predictions(path, talk.folder, task=task, how=how) == evaluated(
+        talk, task, limit=2
+    )
+    rows = json.loads(path.read_text())
+    stranger = rows[0] | {key: 77 for key in rows[0] if key in ("image_id", "question_id")}
+    path.write_text(json.dumps([*rows, stranger | {"identifier": "test-7-0-0"}]))
+    with pytest.raises(ArtifactError, match=r"not in .*_test\.json"):
+        score_predictions(path, talk.folder, task=task, how=how)
+
+
+def test_a_file_without_what_was_skipped_says_why_it_is_not_scored(
+    data: Dataset, tmp_path: Path
+) -> None:
+    (data.folder / "images" / "white.png").write_bytes(b"no picture")
+    path = tmp_path / "results.json"
+    write_results(evaluated(data, "vqa", max_bad=0.5), path)
+    with pytest.raises(ArtifactError, match=r"question_id 3, .* that eval could not read"):
+        score_predictions(path, data.folder, task="vqa")
+
+
 def test_ranks_are_places_of_the_options_and_ties_share_the_last(talk: Dataset) -> None:
     class Guesses(Rule):
         def dialog_scores(self, image: Image.Image, caption: str, texts: Any, /) -> Any:
