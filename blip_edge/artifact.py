@@ -29,6 +29,7 @@ __all__ = [
     "require_writable",
     "sha256_file",
     "sha256_folder",
+    "write_bytes",
     "write_json",
     "write_provenance",
     "write_text",
@@ -228,11 +229,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step; if that fails, nothing is left but what was there."""
+    """Write `text` to `path` in one step, in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` in one step; if that fails, nothing is left but what was there."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.draft")
     try:
-        draft.write_text(text, encoding="utf-8", newline="")
+        draft.write_bytes(data)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from blip_edge.errors import ArtifactError, UsageError
 
@@ -60,13 +60,18 @@ def open_image(path: Path | str) -> Image.Image:
 
 
 def as_rgb(image: Image.Image, name: Path | str) -> Image.Image:
-    """`image` as RGB; grey of 16 bits is brought to 8, where Pillow would cut it off at 255.
+    """`image` as RGB, upright; grey of 16 bits is brought to 8, where Pillow would cut it off.
+
+    A phone stores how it was held beside the pixels (EXIF), and browsers and `transformers` turn
+    the picture by that, as is done here; BLIP's own program does not.
 
     Raises:
         ArtifactError: numbers of 32 bits, whose black and white nothing tells; `name` is whose.
     """
     if image.mode in ("I", "F"):
         raise ArtifactError(f"{name}: 32 bits a pixel (mode {image.mode}); save it with 8 or 16")
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))

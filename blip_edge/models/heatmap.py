@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from blip_edge.artifact import require_writable, write_bytes
 from blip_edge.errors import ArtifactError
 from blip_edge.models.folder import load_model
 from blip_edge.models.gradcam import heatmaps
@@ -36,10 +38,9 @@ def draw_heatmaps(
 
     Raises:
         ArtifactError: the model does not match, or merges image tokens; the picture cannot be
-            read; or `output` exists.
+            read; or `output` is there or cannot be written.
     """
-    if output.exists() and not force:
-        raise ArtifactError(f"{output} already exists; pass --force to replace it")
+    require_writable(output, force=force)
     model = load_model(folder)
     if not model.config.parts.compares:
         raise ArtifactError(f"{folder} is a {model.config.architecture}, which does not match")
@@ -66,8 +67,14 @@ def _draw(picture: Image.Image, maps: list[tuple[str, F32]], output: Path) -> No
         heat = np.asarray(grid).clip(0, 1)
         axes.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=255)
         axes.imshow(heat, cmap="plasma", alpha=0.8 * heat, vmin=0, vmax=1)
-        axes.set_title(textwrap.shorten(text, 80), wrap=True)
+        told = textwrap.shorten(text, 80).replace("$", r"\$")  # which begins a formula otherwise
+        axes.set_title(told, wrap=True)
     for axes in (first, *others):
         axes.set_axis_off()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, format="png")
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(output, drawn.getvalue())
+    except OSError as error:
+        raise ArtifactError(f"{output} cannot be written: {error.strerror or error}") from None

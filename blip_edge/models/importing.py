@@ -30,6 +30,11 @@ from blip_edge.text import Tokenizer
 __all__ = ["import_model"]
 
 _BERT = "google-bert/bert-base-uncased"
+# Where Hugging Face keeps what is done to pictures, and below which key: older files, newer ones.
+_PIXELS: dict[str, str | None] = {
+    "preprocessor_config.json": None,
+    "processor_config.json": "image_processor",
+}
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,14 @@ def _words_of(found: _Source, tokenizer: Path | None, progress: Progress) -> Pat
 
 def _preprocess(found: _Source, config: BlipConfig) -> Preprocess:
     size = config.vision_config.image_size
-    path = None if found.settings is None else found.settings / "preprocessor_config.json"
-    if path is None or not path.is_file():
-        return Preprocess(size=size)
-    # The position embeddings decide: they are stored for one size.
-    return replace(Preprocess.from_json(read_json(path), source=path), size=size)
+    for name, of in _PIXELS.items():
+        path = None if found.settings is None else found.settings / name
+        if path is not None and path.is_file():
+            told = read_json(path)
+            settings: Any = told.get(of) if of and isinstance(told, dict) else told
+            # The position embeddings decide: they are stored for one size.
+            return replace(Preprocess.from_json(settings, source=path), size=size)
+    return Preprocess(size=size)
 
 
 def _generation(found: _Source, words: Tokenizer) -> Generation:

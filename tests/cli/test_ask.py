@@ -111,9 +111,9 @@ def test_texts_are_matched_in_their_order(run: Run, matcher: Path, picture: Path
 
 def test_a_heatmap_is_drawn_once(run: Run, matcher: Path, picture: Path, tmp_path: Path) -> None:
     where = tmp_path / "where.png"
-    asked = ("match", matcher, picture, *TEXTS[:2], "--heatmap", where)
+    asked = ("match", matcher, picture, *TEXTS[:1], r"at $\frac$ of $5", "--heatmap", where)
     code, _, err = run(*asked)
-    assert code == 0
+    assert code == 0, err
     assert str(where) in err
     with Image.open(where) as drawn:
         assert drawn.width > drawn.height
@@ -121,6 +121,9 @@ def test_a_heatmap_is_drawn_once(run: Run, matcher: Path, picture: Path, tmp_pat
     assert (code, out) == (3, "")
     assert "--force" in err
     assert run(*asked, "--force", "--quiet")[::2] == (0, "")
+    for taken in (tmp_path, where / "x.png"):
+        code, out, err = run(*asked[:-1], taken, "--force")
+        assert (code, out, err.count("\n")) == (3, "", 1)
 
 
 def test_a_sentence_is_judged(run: Run, reasoner: Path, picture: Path) -> None:

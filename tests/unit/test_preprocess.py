@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 
 from blip_edge.errors import ArtifactError
@@ -238,3 +238,27 @@ def test_another_transform_than_blips_is_refused(change: dict[str, object], reas
 def test_a_list_is_no_image_processor() -> None:
     with pytest.raises(ArtifactError, match="is not a BLIP image processor"):
         Preprocess.from_json([1, 2], source="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_a_picture_that_a_phone_took_is_seen_upright(turned: int, tmp_path: Path) -> None:
+    """Stored as the sensor lay, with a note of how the phone was held."""
+    upright = noise().convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(back[turned]) if turned in back else upright
+    stored.save(tmp_path / "photo.png", exif=exif)
+    preprocess = Preprocess(size=SIZE)
+    expected = preprocess.to_uint8(upright)
+    assert np.array_equal(preprocess.to_uint8(tmp_path / "photo.png"), expected)
+    with Image.open(tmp_path / "photo.png") as opened:
+        assert np.array_equal(preprocess.to_uint8(opened), expected), "and so is one in memory"

@@ -151,6 +151,19 @@ def test_a_tokenizer_json_without_blips_tokens_gets_them(source: Path, tmp_path:
     assert words.encode(["a red square"])[0].shape == (1, 5)
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["preprocessor", "processor"])
+def test_what_is_done_to_pictures_is_read_wherever_it_is_kept(
+    source: Path, tmp_path: Path, newer: bool
+) -> None:
+    settings: Any = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}
+    settings["size"] = {"height": 384, "width": 384}
+    (source / "preprocessor_config.json").unlink(missing_ok=True)
+    name = "processor_config.json" if newer else "preprocessor_config.json"
+    (source / name).write_text(json.dumps({"image_processor": settings} if newer else settings))
+    found = load_model(import_model(source, tmp_path / "model")).preprocess
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
 def test_what_was_imported_can_be_imported_again(source: Path, tmp_path: Path) -> None:
     once = import_model(source, tmp_path / "once")
     twice = import_model(once, tmp_path / "twice")
