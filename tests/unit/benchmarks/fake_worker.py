@@ -20,15 +20,15 @@ MANIFEST: dict[str, Any] = {
             "file": "vision.onnx",
             "sha256": "0" * 64,
             "bytes": 700,
-            "inputs": {},
-            "outputs": {},
+            "inputs": {"pixel_values": {"shape": [1, 3, 32, 32], "dtype": "float32"}},
+            "outputs": {"cross_key_0": {"shape": ["B", 4, "N", 8], "dtype": "float32"}},
         },
         "decoder": {
             "file": "decoder.onnx",
             "sha256": "1" * 64,
             "bytes": 300,
-            "inputs": {},
-            "outputs": {},
+            "inputs": {"input_ids": {"shape": ["R", "T"], "dtype": "int32"}},
+            "outputs": {"logits": {"shape": ["R", 3], "dtype": "float32"}},
         },
     },
     "preprocess": {
@@ -38,7 +38,7 @@ MANIFEST: dict[str, Any] = {
     },
     "tokenizer": "tokenizer.json",
     "decode": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "prompt_ids": [1]},
-    "cache": {"layers": [], "static": None},
+    "cache": {"layers": [{"self_heads": 4, "cross_heads": 4, "head_dim": 8}], "static": None},
     "quality": None,
     "latency": [],
 }
