@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Literal
 
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
@@ -119,8 +119,12 @@ def require_writable(file: Path, *, force: bool = False) -> None:
     if file.exists() and not force:
         raise ArtifactError(f"{file} already exists; pass --force to replace it")
     folder = next(one for one in file.absolute().parents if one.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ArtifactError(f"{file} cannot be written: {folder} is no folder of yours")
+    try:
+        # Tried, not asked for: root may write everywhere, and yet not in /proc.
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 def begin_run(folder: Path, identity: dict[str, Any], *, resume: bool) -> None:

@@ -13,7 +13,7 @@ from blip_edge.benchmarks.records import SCHEMA_VERSION, Record
 from blip_edge.benchmarks.wording import timed
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 
-__all__ = ["former", "gate", "key", "read_records", "require_comparable"]
+__all__ = ["former", "gate", "key", "read_records", "require_comparable", "timed_otherwise"]
 
 # What makes two rows rows of one thing: a re-exported bundle has another digest and the same name.
 _KEY = ("name", "target", "precision", "where")
@@ -56,9 +56,19 @@ def key(record: Mapping[str, Any]) -> tuple[str, ...]:
 def former(
     record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """The last of `rows` with a time for the same bundle on the same device."""
+    """The last of `rows` with a time for the same bundle on the same device.
+
+    One that was timed alike goes before later ones that were not.
+    """
     same = [row for row in rows if key(row) == key(record) and row.get("p50_ms")]
-    return same[-1] if same else None
+    alike = [row for row in same if not timed_otherwise(record, row)]
+    return next(reversed(alike or same), None)
+
+
+def timed_otherwise(record: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    """The settings without which a factor says nothing of the bundle, and which differ."""
+    was, now = row.get("settings") or {}, record.get("settings") or {}
+    return [name for name in _EQUAL if name in was and was[name] != now.get(name)]
 
 
 def require_comparable(path: Path, bundles: Sequence[Path], where: str, *, slower: float) -> None:
@@ -104,7 +114,7 @@ def gate(records: Sequence[Record], path: Path, *, slower: float) -> list[str]:
             worse.append(f"{record['name']} was not measured to the end")
             continue
         was, now = before["settings"], record["settings"]
-        if other := [name for name in _EQUAL if name in was and was[name] != now.get(name)]:
+        if other := timed_otherwise(record, before):
             told = ", ".join(f"{name} {was[name]}, now {now.get(name)}" for name in other)
             worse.append(f"{record['name']} was timed otherwise in {path}: {told}")
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from blip_edge.artifact import read_json
 from blip_edge.benchmarks import wording
-from blip_edge.benchmarks.gate import former, read_records
+from blip_edge.benchmarks.gate import former, read_records, timed_otherwise
 from blip_edge.benchmarks.rows import SLOWER
 from blip_edge.errors import ArtifactError
 
@@ -134,11 +134,14 @@ def fastest(records: Rows) -> str:
 def regressions(
     records: Rows, summary: Mapping[str, Any], old_records: Rows, old: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """A line per bundle, device and measure that both have; `worse` where it is."""
+    """A line per bundle, device and measure that both have; `worse` where it is.
+
+    Records with other threads, pictures of another size or another search are not compared.
+    """
     lines = []
     for row in records:
         before = former(row, old_records)
-        if before is not None:
+        if before is not None and not timed_otherwise(row, before):
             lines += _compared(f"{_bundle(row)} on {row.get('where', 'local')}", row, before)
     old_bundles = old.get("bundles", {})
     for key, row in summary.get("bundles", {}).items():

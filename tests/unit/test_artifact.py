@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from blip_edge import artifact
-from blip_edge.artifact import Provenance, inside, kind, read_json, write_json, writing
+from blip_edge.artifact import (
+    Provenance,
+    inside,
+    kind,
+    read_json,
+    require_writable,
+    write_json,
+    writing,
+)
 from blip_edge.errors import ArtifactError, ToleranceError, UsageError
 
 
@@ -241,6 +249,19 @@ def test_json_keeps_order_and_words(tmp_path: Path) -> None:
     assert list(read_json(tmp_path / "x.json")) == ["b", "a"]
     assert "café" in text and text.endswith("}\n")
     assert listing(tmp_path) == ["x.json"]
+
+
+def test_where_no_file_can_be_put_is_known_beforehand(tmp_path: Path) -> None:
+    """Also to root, who may write everywhere: /proc takes no file of anybody."""
+    require_writable(tmp_path / "new" / "er" / "x.json")
+    places = [tmp_path / "file" / "x.json"]
+    (tmp_path / "file").touch()
+    if sys.platform == "linux":
+        places.append(Path("/proc/nowhere/x.json"))
+    for place in places:
+        with pytest.raises(ArtifactError, match=r"x\.json cannot be written"):
+            require_writable(place)
+    assert listing(tmp_path) == ["file"], "looking leaves nothing behind"
 
 
 def test_a_nan_is_not_written_as_json(tmp_path: Path) -> None:

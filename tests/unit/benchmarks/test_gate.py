@@ -91,6 +91,16 @@ def test_what_was_timed_otherwise_does_not_pass(
         gate([now], old, slower=1e9)
 
 
+def test_the_row_with_the_same_threads_counts(tmp_path: Path) -> None:
+    """A file may hold a bundle's times with one thread and with two."""
+    path = tmp_path / "old.json"
+    one = record(1.0)["settings"] | {"threads": 1}
+    path.write_text(json.dumps([record(10.0), record(20.0, settings=one)]))
+    assert gate([record(10.0), record(20.0, settings=one)], path, slower=1.05) == []
+    with pytest.raises(ToleranceError, match=r"1\.20 times the 10\.0 ms"):
+        gate([record(12.0)], path, slower=1.05)
+
+
 def test_other_pictures_are_said(old: Path) -> None:
     now = record(9.0, settings=record(1.0)["settings"] | {"image_files": ["a.png"]})
     assert gate([now], old, slower=1.05) == ["onnx was asked about other pictures before"]

@@ -130,6 +130,15 @@ def test_quality_is_held_against_a_former_run(tmp_path: Path) -> None:
     assert "1 of 3 worse" in words
 
 
+def test_times_with_other_threads_are_not_compared(tmp_path: Path) -> None:
+    """Two threads' time beside one's would be called a bundle that has grown slower."""
+    one, two = ({"threads": threads, "decode": {"num_beams": 3}} for threads in (1, 2))
+    write_json(tmp_path / "now.json", [record("local", 8.0, settings=one)])
+    write_json(tmp_path / "old.json", [record("local", 5.0, settings=two)])
+    html = text_of(tmp_path / "now.json", tmp_path, against=tmp_path / "old.json")
+    assert "Nothing here was measured there" in html
+
+
 def test_nothing_in_common_is_said(now: Path, tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     old.write_text(json.dumps([record("browser", 7.0)]))
