@@ -171,7 +171,8 @@ def _page(
             "notes": _notes(summary),
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder}: not the summary of a run ({error!r})") from None
+        what = "the summary of a run" if summary or not records else "records that `bench` wrote"
+        raise ArtifactError(f"{folder}: not {what} ({error!r})") from None
 
 
 def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ def test_what_is_no_record_is_refused(now: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no records"):
         text_of(tmp_path / "bad.json", tmp_path)
     (tmp_path / "bad.json").write_text('[{"schema_version": 2, "name": "a"}]')
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match=r"bad\.json: not records that `bench` wrote"):
         text_of(tmp_path / "bad.json", tmp_path)
 
 
