@@ -47,6 +47,13 @@ _MARKS: dict[str, Kind] = {
     "index.json": "index",
 }
 _PROVENANCE = "provenance.json"
+# What a verb leaves beside the mark: other people's programs have a manifest.json, too.
+_BESIDE = {
+    "manifest.json": _PROVENANCE,
+    "model.safetensors": _PROVENANCE,
+    "index.json": "vectors.npy",
+    "dataset.json": "dataset.json",
+}
 
 
 @contextmanager
@@ -168,7 +175,10 @@ def _put(draft: Path, output: Path, replaced: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    return not any(folder.iterdir()) or any((folder / mark).is_file() for mark in _MARKS)
+    return not any(folder.iterdir()) or any(
+        (folder / mark).is_file() and (folder / beside).is_file()
+        for mark, beside in _BESIDE.items()
+    )
 
 
 def kind(folder: Path) -> Kind:

@@ -129,6 +129,18 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
     assert listing(home) == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "index.json", "summary.json"])
+def test_a_name_that_others_use_too_makes_no_folder_ours(tmp_path: Path, name: str) -> None:
+    """A web app has a manifest.json."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / name).write_text("{}")
+    (folder / "app.js").write_text("weeks of work")
+    with pytest.raises(ArtifactError, match="not written by"), writing(folder, force=True):
+        pass
+    assert (folder / "app.js").read_text() == "weeks of work"
+
+
 def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("notes")
     with (

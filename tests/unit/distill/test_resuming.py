@@ -15,27 +15,12 @@ from blip_edge.errors import UsageError
 from blip_edge.models import BlipConfig, save_model
 from blip_edge.models.weighing import parameters
 from tests.unit.distill import sizes
+from tests.unit.distill.stops import Stops
 
 HOW = PruneRecipe(
     steps=6, batch=4, calibration=2, save_every=2, rounds=2, keep=0.6, rounds_share=0.25,
     per="latency",
 )  # fmt: skip
-
-
-class _Stops:
-    """Interrupts a run after three steps behind its last cut."""
-
-    def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
-        for number, item in enumerate(items):
-            if description == "prune caption" and number == 3:
-                raise KeyboardInterrupt
-            yield item
-
-    def note(self, text: str) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
 
 
 @pytest.fixture
@@ -67,7 +52,7 @@ def test_a_latency_that_is_measured_again_makes_no_other_cuts(
 ) -> None:
     whole = go("whole")
     with pytest.raises(KeyboardInterrupt):
-        go("torn", progress=_Stops())
+        go("torn", progress=Stops("prune caption", 3))
     with pytest.raises(UsageError, match="keep was"):  # and takes nothing from the killed run
         go("torn", replace(HOW, keep=0.7), resume=True)
     torn, name = go("torn", resume=True), "model.safetensors"

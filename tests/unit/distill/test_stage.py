@@ -19,6 +19,7 @@ from blip_edge.models.config import ARCHITECTURES
 from blip_edge.training.recipe import Task
 from tests import tiny
 from tests.unit.distill import sizes
+from tests.unit.distill.stops import Stops
 
 SHARED: dict[str, Any] = {"steps": 2, "batch": 4, "calibration": 2, "attention_weight": 0.1}
 STUDENT = DistillRecipe(
@@ -217,26 +218,6 @@ def test_captions_of_the_teacher_are_of_captions(
         distill(teachers["vqa"], world.folder, tmp_path / "x", recipe)
 
 
-class _Stops:
-    """Interrupts a run after some steps."""
-
-    def __init__(self, verb: str, after: int) -> None:
-        self.verb, self.after = verb, after
-
-    def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
-        for number, item in enumerate(items):
-            # The rounds of pruning have their own descriptions.
-            if description.startswith(f"{self.verb} c") and number == self.after:
-                raise KeyboardInterrupt
-            yield item
-
-    def note(self, text: str) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-
 @pytest.mark.parametrize("verb", ["distill", "prune"])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     teachers: dict[str, Path], world: Dataset, tmp_path: Path, verb: str
@@ -254,7 +235,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 
     whole, torn = go("whole"), tmp_path / "torn"
     with pytest.raises(KeyboardInterrupt):
-        go("torn", progress=_Stops(verb, 3))
+        go("torn", progress=Stops(f"{verb} c", 3))
     assert not torn.exists()
     with pytest.raises(ArtifactError, match="--resume"):
         go("torn")
@@ -278,7 +259,7 @@ def test_another_teacher_is_another_run(
     how = replace(STUDENT, steps=3, save_every=1)
     out = tmp_path / "x"
     with pytest.raises(KeyboardInterrupt):
-        distill(teachers["caption"], world.folder, out, how, progress=_Stops("distill", 2))
+        distill(teachers["caption"], world.folder, out, how, progress=Stops("distill c", 2))
     (tmp_path / "other").mkdir()
     other = sizes.model(world, "caption")
     other.blip.vision_model.post_layernorm.bias.data.add_(1)
@@ -337,7 +318,7 @@ def test_what_cannot_be_so_small_is_refused_before_anything_is_trained(
     """The last of four cuts would be impossible, after hours on a large model."""
     trained: list[str] = []
 
-    class Listener(_Stops):
+    class Listener(Stops):
         def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
             trained.extend([description] if description.startswith("prune") else [])
             return items
@@ -354,7 +335,7 @@ def test_training_between_the_cuts_makes_no_run_longer(
 ) -> None:
     steps: dict[str, int] = {}
 
-    class Listener(_Stops):
+    class Listener(Stops):
         def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
             if description.startswith("prune"):
                 steps[description] = total or 0

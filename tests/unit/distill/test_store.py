@@ -25,6 +25,7 @@ from blip_edge.models import save_model
 from blip_edge.models.vit import VisionModel
 from blip_edge.training.recipe import Task
 from tests.unit.distill import sizes
+from tests.unit.distill.stops import Stops
 
 STUDENT = DistillRecipe(
     steps=6,
@@ -66,25 +67,6 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 def files(store: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in store.iterdir()}
-
-
-class Stops:
-    """Somebody who interrupts one part of a run."""
-
-    def __init__(self, what: str, after: int) -> None:
-        self._what, self._after = what, after
-
-    def track(self, items: Any, description: str, *, total: int | None = None) -> Any:
-        for number, item in enumerate(items):
-            if description.startswith(self._what) and number == self._after:
-                raise KeyboardInterrupt
-            yield item
-
-    def note(self, text: str) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
 
 
 class Counting:
