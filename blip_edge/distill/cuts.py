@@ -37,8 +37,11 @@ class Cuts:
         path, found = _file(self._work), []
         if processes.rank() == 0 and self._work.resume and path.is_file():
             kept = read_json(path)
-            if kept["identity"] == self._identity:
-                found = [_keep(one) for one in kept["cuts"]]
+            try:
+                if kept["identity"] == self._identity:
+                    found = [_keep(one) for one in kept["cuts"]]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ArtifactError(f"{path} is damaged ({error!r}); delete its folder") from None
         return processes.first(found)
 
     def keep(self, cuts: list[Keep]) -> None:

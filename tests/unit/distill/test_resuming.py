@@ -11,7 +11,7 @@ import pytest
 from blip_edge.artifact import write_json
 from blip_edge.data import Dataset
 from blip_edge.distill import PruneRecipe, prune, pruning
-from blip_edge.errors import UsageError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models import BlipConfig, save_model
 from blip_edge.models.weighing import parameters
 from tests.unit.distill import sizes
@@ -68,3 +68,11 @@ def test_cuts_of_another_run_are_not_made(go: Callable[..., Path], tmp_path: Pat
     begun, name = go("begun", resume=True), "model.safetensors"
     assert (begun / name).read_bytes() == (whole / name).read_bytes()
     assert not kept.parent.exists()
+
+
+def test_damaged_cuts_are_named(go: Callable[..., Path], tmp_path: Path) -> None:
+    kept = tmp_path / "begun.checkpoints" / "cuts.json"
+    kept.parent.mkdir()
+    write_json(kept, [1])
+    with pytest.raises(ArtifactError, match=r"cuts\.json is damaged"):
+        go("begun", resume=True)
