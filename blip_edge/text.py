@@ -6,6 +6,7 @@ image-grounded encoder, `[DEC]` for the decoder (paper section 3.1).
 
 import json
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ __all__ = [
     "clean_question",
     "exchange_sides",
     "few_of",
+    "listed_words",
     "require_covered",
 ]
 
@@ -129,16 +131,19 @@ class Tokenizer:
         Raises:
             ArtifactError: the file is missing or is no BERT vocabulary.
         """
-        try:
-            with Path(path).open(encoding="utf-8") as file:
-                # Not splitlines: it also splits at characters that are words of a vocabulary.
-                words = [line.rstrip("\n") for line in file]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path} cannot be read as a vocabulary: {error}") from None
+        return cls.from_words(listed_words(path), source=path)
+
+    @classmethod
+    def from_words(cls, words: Sequence[str], *, source: Path | str) -> Self:
+        """BERT's words, each with its place as its id; see `from_vocab`.
+
+        Raises:
+            ArtifactError: a special token of BERT's is missing; `source` is named.
+        """
         vocab = {word: number for number, word in enumerate(words)}
         missing = [token for token in _BERT_TOKENS if token not in vocab]
         if missing:
-            raise ArtifactError(f"{path} is not a BERT vocabulary: no {', '.join(missing)}")
+            raise ArtifactError(f"{source} is not a BERT vocabulary: no {', '.join(missing)}")
         return cls(_from_words(vocab))
 
     def restricted(self, texts: Iterable[str]) -> tuple[Self, NDArray[np.int64]]:
@@ -239,6 +244,24 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The words behind `ids`, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
+
+
+def listed_words(path: Path) -> list[str]:
+    """The words of a vocab.txt, one a line.
+
+    Raises:
+        ArtifactError: the file cannot be read, or names a word twice.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            # Not splitlines: it also splits at characters that are words of a vocabulary.
+            words = [line.rstrip("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read as a vocabulary: {error}") from None
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise ArtifactError(f"{path} lists {twice[0]!r} twice; a word has one number")
+    return words
 
 
 def require_covered(tokenizer: Tokenizer, texts: Iterable[str], source: Path | str) -> None:

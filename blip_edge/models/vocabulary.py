@@ -1,15 +1,13 @@
 """Words of other people's models: a BERT vocabulary becomes BLIP's, if it is the right one."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from blip_edge.artifact import read_json
 from blip_edge.errors import ArtifactError
 from blip_edge.models.config import TextConfig
-from blip_edge.text import Tokenizer
+from blip_edge.text import Tokenizer, listed_words
 
 __all__ = ["fitted", "has_vocabulary", "read_vocabulary"]
 
@@ -40,26 +38,12 @@ def read_vocabulary(source: Path) -> tuple[Tokenizer, bool]:
     if isinstance(settings, dict) and settings.get("do_lower_case") is False:
         raise ArtifactError(f"{config}: the vocabulary is cased; BLIP reads lower case alone")
     if source.suffix != ".json":
-        words = _listed(source)
+        words = listed_words(source)
     else:
         words = _numbered(read_json(source), source)
         if _OURS.issubset(words):
             return Tokenizer.load(source), False
-    return _tokenizer(words, source), not _OURS.issubset(words)
-
-
-def _listed(source: Path) -> list[str]:
-    """The words of a vocab.txt, one a line."""
-    try:
-        with source.open(encoding="utf-8") as file:
-            # Not splitlines: it also splits at characters that are words of a vocabulary.
-            words = [line.rstrip("\n") for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{source} cannot be read as a vocabulary: {error}") from None
-    twice = [word for word, count in Counter(words).items() if count > 1]
-    if twice:
-        raise ArtifactError(f"{source} lists {twice[0]!r} twice; a word has one number")
-    return words
+    return Tokenizer.from_words(words, source=source), not _OURS.issubset(words)
 
 
 def _numbered(document: Any, source: Path) -> list[str]:
@@ -79,16 +63,6 @@ def _numbered(document: Any, source: Path) -> list[str]:
     if [vocab[word] for word in words] != list(range(len(words))):
         raise ArtifactError(f"{source}: its ids are not 0 to {len(words) - 1}, each once")
     return words
-
-
-def _tokenizer(words: list[str], source: Path) -> Tokenizer:
-    with TemporaryDirectory() as scratch:
-        plain = Path(scratch) / "vocab.txt"
-        plain.write_text("\n".join(words), encoding="utf-8")
-        try:
-            return Tokenizer.from_vocab(plain)
-        except ArtifactError as error:
-            raise ArtifactError(str(error).replace(str(plain), str(source))) from None
 
 
 def fitted(
