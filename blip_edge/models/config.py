@@ -6,9 +6,10 @@ ordinary model. `layer_norm_eps` and head counts are always written out: the cla
 `transformers` have defaults (1e-5, 8 heads) that BLIP's released weights do not use.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models.token_schedule import check_schedule, resized_schedule
@@ -79,6 +80,27 @@ def _each(value: PerLayer, layers: int, name: str) -> tuple[int, ...]:
     return every
 
 
+_KINDS: dict[Any, str] = {
+    **dict.fromkeys((int, int | None), "a whole number"),
+    **dict.fromkeys((PerLayer, PerLayer | None), "a whole number, or one for each layer"),
+    tuple[int, ...] | None: "a list of one whole number for each layer",
+    float: "a number",
+    str: "text",
+}
+
+
+def _fits(kind: Any, value: object) -> bool:
+    """Whether a value is of a field's type; a finite number of a float's, a truth value of none."""
+    if isinstance(value, tuple):
+        return any(get_origin(one) is tuple for one in get_args(kind)) and all(
+            _fits(int, number) for number in value
+        )
+    if kind is float:
+        return _fits(int, value) or (isinstance(value, float) and math.isfinite(value))
+    plain = [one for one in get_args(kind) or (kind,) if isinstance(one, type)]
+    return isinstance(value, tuple(plain)) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig:
     """What both towers have: layers of attention and feed-forward networks."""
@@ -92,6 +114,9 @@ class TowerConfig:
     hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            if not _fits(one.type, value := getattr(self, one.name)):
+                raise UsageError(f"{one.name} {value!r} is not {_KINDS[one.type]}")
         _ = self.heads, self.ffn_widths, self.head_width
 
     @property
@@ -331,7 +356,7 @@ def _tower(cls: type[T], values: object, source: Path | str) -> T:
     if not isinstance(values, dict):
         raise ArtifactError(f"{source} does not describe both towers")
     known = {field.name for field in fields(cls)}
-    kept = {key: value for key, value in values.items() if key in known}
+    kept = {key: value for key, value in values.items() if key in known and value is not None}
     lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
     if kept.get("hidden_act", "gelu") != "gelu":
         raise ArtifactError(f"{source}: hidden_act {kept['hidden_act']!r}; BLIP uses gelu")

@@ -1,6 +1,7 @@
 """config.json: what is written is read back, what cannot be is one line that names the file."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -124,7 +125,16 @@ def tower(kind: str = "vision", **changes: Any) -> Any:
         (broken(vision_config=tower(patch_size="8")), "patch_size 8 is not one number"),
         (broken(vision_config=tower(image_size=[24, 32])), "BLIP takes square pictures"),
         (broken(vision_config=tower(image_size=25)), "the nearest are 24 and 32"),
-        (broken(vision_config=tower(intermediate_size=["a", "b"])), ""),
+        (broken(vision_config=tower(intermediate_size=["a", "b"])), "intermediate_size .*'a'"),
+        (broken(vision_config=tower(num_hidden_layers="2")), "num_hidden_layers '2' is not"),
+        (broken(vision_config=tower(hidden_size=32.0)), "hidden_size 32.0 is not a whole number"),
+        (broken(vision_config=tower(patch_size=True)), "patch_size True is not a whole number"),
+        (broken(vision_config=tower(head_dim="8")), "head_dim '8' is not a whole number"),
+        (broken(vision_config=tower(hidden_size=[32, 32])), "hidden_size .* is not a whole number"),
+        (broken(vision_config=tower(drop_path_rate="high")), "'high' is not a number"),
+        (broken(text_config=tower("text", layer_norm_eps="1e-12")), "eps '1e-12' is not"),
+        (broken(text_config=tower("text", layer_norm_eps=math.nan)), "layer_norm_eps nan is not"),
+        (broken(text_config=tower("text", cross_attention_heads=[2.5])), "cross_attention_heads"),
         (broken(image_text_hidden_size="wide"), "wide"),
     ],
 )
