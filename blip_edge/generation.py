@@ -15,6 +15,9 @@ __all__ = ["EarlyStopping", "Generation"]
 
 EarlyStopping = bool | Literal["never"]
 
+_LARGEST_WEIGHT = 80.0
+"""Logarithm of what a caption's score may be divided by; in single precision 88 is infinite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -71,11 +74,16 @@ class Generation:
             )
         if not math.isfinite(self.length_penalty):
             raise UsageError(f"length_penalty must be finite, got {self.length_penalty}")
+        if abs(self.length_penalty) * math.log(self.max_length) > _LARGEST_WEIGHT:
+            raise UsageError(
+                f"length_penalty {self.length_penalty} is too large for captions of "
+                f"{self.max_length} tokens, whose scores would no longer differ"
+            )
         if not 0 < self.repetition_penalty < math.inf:
             raise UsageError(
                 f"repetition_penalty must be more than 0 and finite, got {self.repetition_penalty}"
             )
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise UsageError(f'early_stopping is true, false or "never", not {self.early_stopping}')
         self._check_sampling()
         self._check_sequences()

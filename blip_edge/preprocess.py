@@ -175,8 +175,9 @@ class Preprocess:
         for key, fixed in _STEPS.items():
             if config.get(key, fixed) is not fixed:
                 raise ArtifactError(f"{source}: BLIP takes {key} {fixed}, not {config[key]}")
-        if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
-            raise ArtifactError(f"{source}: rescale_factor {config['rescale_factor']}, not 1/255")
+        scale = config.get("rescale_factor", 1 / 255)
+        if not isinstance(scale, float) or abs(scale - 1 / 255) > 1e-6:
+            raise ArtifactError(f"{source}: rescale_factor {scale}, not 1/255")
         if len(mean) != 3 or len(std) != 3:
             raise ArtifactError(f"{source}: image_mean and image_std need three channels each")
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in (*mean, *std)):

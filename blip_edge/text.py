@@ -20,6 +20,7 @@ from blip_edge.artifact import write_json
 from blip_edge.errors import ArtifactError
 
 __all__ = [
+    "COMPARED_TOKENS",
     "Tokenizer",
     "clean_caption",
     "clean_question",
@@ -34,6 +35,9 @@ First = Literal["cls", "enc", "dec"]
 _BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BLIP_TOKENS = ("[DEC]", "[ENC]")
 _FILE = "tokenizer.json"
+
+COMPARED_TOKENS = 35
+"""Tokens that BLIP keeps of a text it compares with pictures."""
 
 
 def clean_caption(text: str, max_words: int = 30) -> str:

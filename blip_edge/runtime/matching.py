@@ -21,12 +21,12 @@ from blip_edge.runtime.loaded import (
     visual_list,
 )
 from blip_edge.runtime.results import Match
-from blip_edge.text import First, clean_caption
+from blip_edge.text import COMPARED_TOKENS, First, clean_caption
 
 __all__ = ["Matching", "softmax"]
 
-# Words and tokens that BLIP keeps of a text it compares.
-_WORDS, _LENGTH = 30, 35
+# Words that BLIP keeps of a text it compares.
+_WORDS = 30
 # Words and tokens of a caption, and tokens of a dialog.
 _CAPTION, _DIALOG = 40, 256
 # Rows of the text encoder at once; more would only use more memory.
@@ -119,7 +119,7 @@ class Matching(Loaded):
 
     def _read_with(self, seen: Any, texts: Sequence[str], first: First, words: int = _WORDS) -> F32:
         logits = [
-            self._matcher.match(seen, *self._encoded(some, _LENGTH, first))
+            self._matcher.match(seen, *self._encoded(some, COMPARED_TOKENS, first))
             for some in _cleaned(texts, words)
         ]
         return np.concatenate(logits)
@@ -147,7 +147,9 @@ class Matching(Loaded):
         parts: list[F32] = []
         for cleaned in _cleaned(text_list(text), words):
             with self.turn:
-                parts.append(self._matcher.embed_text(*self._encoded(cleaned, _LENGTH, "cls")))
+                parts.append(
+                    self._matcher.embed_text(*self._encoded(cleaned, COMPARED_TOKENS, "cls"))
+                )
         vectors = np.concatenate(parts)
         return vectors if isinstance(text, list) else vectors[0]
 

@@ -121,7 +121,15 @@ def test_a_heatmap_is_drawn_once(run: Run, matcher: Path, picture: Path, tmp_pat
     assert (code, out) == (3, "")
     assert "--force" in err
     assert run(*asked, "--force", "--quiet")[::2] == (0, "")
-    for taken in (tmp_path, where / "x.png"):
+    photo = where.with_suffix(".jpg")
+    assert run(*asked[:-1], photo)[0] == 0
+    with Image.open(photo) as drawn:
+        assert drawn.format == "JPEG"
+    code, out, err = run(*asked[:-1], where.with_suffix(".bmp"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    named = tmp_path / "heat.png"
+    named.mkdir()
+    for taken in (named, where / "x.png"):
         code, out, err = run(*asked[:-1], taken, "--force")
         assert (code, out, err.count("\n")) == (3, "", 1)
 

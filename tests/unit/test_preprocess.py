@@ -225,6 +225,7 @@ def test_an_older_config_with_one_number_for_the_size() -> None:
         ({"do_normalize": False}, "do_normalize True, not False"),
         ({"do_center_crop": True}, "do_center_crop False, not True"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
+        ({"rescale_factor": None}, "rescale_factor None, not 1/255"),
     ],
 )
 def test_another_transform_than_blips_is_refused(change: dict[str, object], reason: str) -> None:
