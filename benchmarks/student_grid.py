@@ -51,19 +51,31 @@ def _can_begin(folder: Path, cell: Cell) -> bool:
 
 
 def time_models(folder: Path, task: str) -> None:
-    """Export every model of the first seed, and measure them all in one run."""
+    """Export a model of each row, and measure them all in one run."""
     bundles = []
-    for cell in cells():
-        if cell.task != task or cell.seed or not _found(folder, cell).exists():
-            continue
-        if (bundle := _bundle(cell)) in bundles:
-            continue
-        if not (folder / bundle).exists():
-            export = ["export", _model(cell), "--target", "onnx", "--precision", "fp32"]
+    for model in dict.fromkeys(timed(folder, task).values()):
+        if not (folder / (bundle := _bundle(model))).exists():
+            export = ["export", model, "--target", "onnx", "--precision", "fp32"]
             blip_edge(folder, [*export, "-o", bundle])
         bundles.append(bundle)
     words = ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"]
     _times(folder, task).write_text(blip_edge(folder, words), encoding="utf-8")
+
+
+def timed(folder: Path, task: str) -> dict[str, str]:
+    """Of each row the model that is timed: of its first seed that is there.
+
+    Students of one size are equally fast, so that one may stand for another row's.
+    """
+    there = [cell for cell in cells() if cell.task == task and _found(folder, cell).exists()]
+    found = {}
+    for row in (row for row in ROWS if task in row.tasks):
+        alike = [cell for cell in there if cell.row == row] or [
+            cell for cell in there if row.verb == "distill" and cell.row.flags == row.flags
+        ]
+        if alike:
+            found[row.name] = _model(min(alike, key=lambda cell: cell.seed))
+    return found
 
 
 def record(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
@@ -89,24 +101,21 @@ def record(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
     return {
         "metrics": METRICS,
         "cells": found,
-        "latency_ms": {
-            task: _latencies(folder, task) if (folder / task).exists() else kept["latency_ms"][task]
-            for task in TASKS
-        },
+        "latency_ms": {task: _latencies(folder, task, kept) for task in TASKS},
     }
 
 
-def _latencies(folder: Path, task: str) -> dict[str, float]:
+def _latencies(folder: Path, task: str, kept: dict[str, Any]) -> dict[str, float]:
     """Median milliseconds of one caption, comparison, answer or judgement, by row."""
     if not (told := _times(folder, task)).exists():
-        return {}
-    timed = {row["name"]: round(row["p50_ms"], 3) for row in read(told)}
-    rows = ((cell.row.name, Path(_bundle(cell)).name) for cell in cells() if not cell.seed)
-    return {row: timed[name] for row, name in rows if name in timed and f"-{task}-" in name}
+        return {} if (folder / task).exists() else dict(kept["latency_ms"][task])
+    took = {row["name"]: round(row["p50_ms"], 3) for row in read(told)}
+    names = {row: Path(_bundle(model)).name for row, model in timed(folder, task).items()}
+    return {row: took[name] for row, name in names.items() if name in took}
 
 
-def _bundle(cell: Cell) -> str:
-    return f"students/onnx-{cell.task}-{made_as(cell).row.name}"
+def _bundle(model: str) -> str:
+    return f"students/onnx-{Path(model).name}"
 
 
 def _times(folder: Path, task: str) -> Path:

@@ -133,6 +133,19 @@ def test_what_is_recorded_of_other_teachers_stays(tmp_path: Path) -> None:
     assert again["latency_ms"] == {**kept["latency_ms"], "caption": {}}
 
 
+def test_each_row_is_timed_by_a_model_of_its_size(tmp_path: Path) -> None:
+    program = program_of("student_grid")
+    (tmp_path / "students").mkdir()
+    for name in ("teacher-1", "25-1", "25-2", "latency-2", "10-longer-1"):
+        (tmp_path / "students" / f"caption-{name}.json").write_text("{}")
+    timed = program.timed(tmp_path, "caption")
+    same = dict.fromkeys(("25", "25-alone", "25-logits", "25-hidden", "25-views"), "caption-25-1")
+    same |= {"25-attention": "caption-25-1", "latency": "caption-latency-2"}
+    same |= {name: "caption-10-longer-1" for name in ("10", "10-longer")}
+    expected = {row: f"students/{model}" for row, model in same.items()}
+    assert timed == {"teacher": "students/caption-teacher-1", **expected}
+
+
 def test_what_is_asked_is_run_before_further_seeds() -> None:
     cells = program_of("grid_cells")
     order = [cell.name for cell in cells.cells()]
