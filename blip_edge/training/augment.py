@@ -8,7 +8,7 @@ Source: BLIP (arXiv 2201.12086) section 4.1 and its released transform (ops and 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -28,18 +28,7 @@ Op = Literal[
     "TranslateY",
     "Rotate",
 ]
-_OPS: tuple[Op, ...] = (
-    "Identity",
-    "AutoContrast",
-    "Brightness",
-    "Sharpness",
-    "Equalize",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Rotate",
-)
+_OPS: tuple[Op, ...] = get_args(Op)
 _GREY = (128, 128, 128)
 # The largest a level of 10 does: shear as a tangent, shift in pixels, turn in degrees.
 _SHEAR, _SHIFT, _TURN = 0.3, 10.0, 30.0
