@@ -156,6 +156,15 @@ ROWS = (
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeds=_CLAIMS),
     Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeds=_CLAIMS, stored=_MATCHES),
     Row(
+        "quarter-longer",
+        "pruned to 1/4, trained longer",
+        "prune",
+        _QUARTER,
+        {"steps": 4500},
+        tasks=("nlvr2",),
+        stored=_MATCHES,
+    ),
+    Row(
         "tenth",
         "pruned to 1/10, distilled",
         "prune",
@@ -210,7 +219,7 @@ def steps(row: Row, task: str) -> int:
     """How many a row's model is trained for; 0 of the teacher, which is there."""
     if row.verb is None:
         return 0
-    if "steps" in (settings := {**row.settings, **_asking(row, task)}):
+    if "steps" in (settings := {**_asking(row, task), **row.settings}):
         return int(settings["steps"])
     return round(_STEPS.get(row.name, _PRUNED) * _LONGER.get(task, 1))
 
@@ -244,7 +253,7 @@ def _words(cell: Cell) -> list[str] | None:
         words = ["train", "--task", cell.task, "--data", "data", "--init", "pretrain"]
         return [*words, "--recipe", recipe, "--seed", str(cell.seed)] if cell.seed else None
     recipe = "shapes-standard-student" if row.verb == "distill" else "shapes-standard-prune"
-    keys = {**row.settings, **_asking(row, cell.task), "steps": steps(row, cell.task)}
+    keys = {**_asking(row, cell.task), **row.settings, "steps": steps(row, cell.task)}
     settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     store = ("--store", f"stores/{cell.task}-{cell.seed}") if cell.task in row.stored else ()
     return [
