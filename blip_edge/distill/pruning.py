@@ -13,10 +13,10 @@ from blip_edge.distill.meters import Meter, meter_of
 from blip_edge.distill.ranking import choose, choose_evenly
 from blip_edge.distill.recipe import PruneRecipe
 from blip_edge.distill.spelling import require_spelled
-from blip_edge.distill.stage import importance_of, task_of, taught_by, taught_objective
+from blip_edge.distill.stage import importance_of, task_of, taught_by, taught_objective, teacher_in
 from blip_edge.distill.storing import open_store, storable
 from blip_edge.distill.surgery import Keep, cut, everything
-from blip_edge.models.folder import Model, load_model
+from blip_edge.models.folder import Model
 from blip_edge.models.token_schedule import tokens_schedule
 from blip_edge.models.weights import restore
 from blip_edge.progress import SILENT, Progress
@@ -88,7 +88,7 @@ def prune(
         begun = taught_by(whole, pruned, keep, source, work, progress, store=kept)
         return replace(begun, steps=steps)
 
-    whole = load_model(model)
+    whole = teacher_in(model)
     training = recipe.of(task_of(whole), whole.generation.prompt)
     work = Work(
         verb="prune",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blip_edge.artifact import read_provenance
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.texts import texts_of
 from blip_edge.distill.importance import Importance, measure
@@ -20,7 +21,7 @@ from blip_edge.distill.store import Store
 from blip_edge.distill.storing import feed_from, open_store, remembered, storable
 from blip_edge.distill.student import inherit, most_important
 from blip_edge.distill.surgery import Keep
-from blip_edge.errors import UsageError
+from blip_edge.errors import ArtifactError, UsageError
 from blip_edge.models.config import Architecture
 from blip_edge.models.folder import Model, load_model
 from blip_edge.models.smaller_vocabulary import with_vocabulary
@@ -35,7 +36,15 @@ from blip_edge.training.source import Source
 from blip_edge.training.tasks import batches_of, objective_of
 from blip_edge.training.work import Begun, Work, carry_out
 
-__all__ = ["distill", "importance_of", "scored", "task_of", "taught_by", "taught_objective"]
+__all__ = [
+    "distill",
+    "importance_of",
+    "scored",
+    "task_of",
+    "taught_by",
+    "taught_objective",
+    "teacher_in",
+]
 
 _TASKS: dict[Architecture, Task] = {
     "BlipForConditionalGeneration": "caption",
@@ -143,8 +152,26 @@ def distill(
 
 
 def task_of(model: Model) -> Task:
-    """What a model is for; one that judges dialogs is taught like one that retrieves."""
+    """What a model is for."""
     return _TASKS[model.config.architecture]
+
+
+def teacher_in(folder: Path) -> Model:
+    """A MODEL that students can be taught by.
+
+    Raises:
+        ArtifactError: it is no model, or was tuned to judge dialogs: its sizes are those of a model
+            that retrieves, which is all that its student would learn.
+    """
+    model = load_model(folder)
+    if (folder / "provenance.json").is_file():
+        recipe = read_provenance(folder).recipe
+        if isinstance(recipe, dict) and recipe.get("task") == "visdial":
+            raise ArtifactError(
+                f"{folder} judges dialogs, which no student is taught; give the model that it was "
+                "tuned from"
+            )
+    return model
 
 
 def scored(
@@ -227,7 +254,7 @@ def taught_objective(
 
 def _known(teacher: Path, vocab_from: Path | None, max_words: int) -> Model:
     """The teacher, with the vocabulary that its student is to have."""
-    model = load_model(teacher)
+    model = teacher_in(teacher)
     if vocab_from is None:
         return model
     texts = texts_of(Dataset.open(vocab_from), max_words=max_words)

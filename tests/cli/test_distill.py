@@ -138,3 +138,17 @@ def test_the_next_step_is_not_told_to_read_tars(
         last[source.name] = err.splitlines()[-1]
     assert f"--data {data} -o" in last[data.name]
     assert "--data DATA -o" in last["pairs.tar"]
+
+
+@pytest.mark.parametrize("verb", ["distill", "prune"])
+def test_who_judges_dialogs_is_no_teacher(
+    run: Run, data: Path, model: Path, tmp_path: Path, verb: str
+) -> None:
+    """A student would learn to retrieve, which its teacher was not tuned for."""
+    path = model / "provenance.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps({**made, "recipe": {**made["recipe"], "task": "visdial"}}))
+    code, out, err = run(verb, model, "--data", data, *FEW, "-o", tmp_path / "x")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "dialogs" in err
+    assert not (tmp_path / "x").exists()
