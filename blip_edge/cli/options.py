@@ -40,10 +40,19 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one recipe key; can be repeated."),
 ]
+
+
+def _seed(value: int) -> int:
+    # Not as the option's range, which every help page would print.
+    if not 0 <= value < 2**63:
+        raise typer.BadParameter(f"{value} is not a whole number from 0 to 2**63 - 1")
+    return value
+
+
 Seed = Annotated[
     int,
     typer.Option(
-        "--seed", metavar="N", min=0, max=2**63 - 1, help="The same seed gives the same result."
+        "--seed", metavar="N", callback=_seed, help="The same seed gives the same result."
     ),
 ]
 Force = Annotated[
