@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A file's name may be any bytes, and a terminal may have no letter for a word.
         sys.stdout.reconfigure(errors="backslashreplace")
+    _end_as_interrupted()
     with _quiet_libraries():
         try:
             code = app(prog_name="blip-edge", standalone_mode=False)
@@ -86,6 +88,18 @@ def main() -> None:
     if code == _INTERRUPTED:
         complain("interrupted")
     sys.exit(code or 0)
+
+
+def _end_as_interrupted() -> None:
+    """Have `kill`, `timeout` and a terminal that closes do what Ctrl-C does: drafts are removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, interrupt)
 
 
 def _explain(error: Exception) -> tuple[int, str] | None:

@@ -158,15 +158,16 @@ def test_without_torch_the_extra_is_named(verb: str, tmp_path: Path) -> None:
     assert "pip install 'blip-edge[train]'" in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-m", "blip_edge", "data", "make", "shapes", "-o", f"{tmp_path}/d"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         for _ in range(600):
             if any(tmp_path.glob(".d-*/d/images/*")):
                 break
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, name))
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == b""
