@@ -18,10 +18,12 @@ from typing import Any
 from grid_cells import ROWS, SEEDS, TASKS, Cell, cells, made_as, make_command, teacher
 from runs import ROOT, RunOrTable, blip_edge, read
 from standard_bench import LINES
-from student_tables import PAGE, PLOT, draw, with_table
+from student_tables import PAGE, PLOT, RANKINGS, draw, with_table
 
 RECORD = ROOT / "distill" / "standard.json"
 METRICS = {line.task: line.metric for line in LINES if line.banded}
+TIMED = {"latency_ms": [row.name for row in ROWS], "ranked_ms": list(RANKINGS)}
+"""Of which rows the models run in turns: of all, and of the two rankings by latency."""
 READ = 32
 """Candidates of a query that are read again, of the test split's 500."""
 
@@ -50,16 +52,17 @@ def _can_begin(folder: Path, cell: Cell) -> bool:
     return (folder / ("pretrain" if trained else teacher(cell.task, cell.seed))).exists()
 
 
-def time_models(folder: Path, task: str) -> None:
-    """Export a model of each row, and measure them all in one run."""
+def time_models(folder: Path, task: str, rows: Sequence[str], output: Path) -> None:
+    """Export a model of each of these rows, and measure them all in one run."""
     bundles = []
-    for model in dict.fromkeys(timed(folder, task).values()):
+    models = timed(folder, task)
+    for model in dict.fromkeys(models[row] for row in rows if row in models):
         if not (folder / (bundle := _bundle(model))).exists():
             export = ["export", model, "--target", "onnx", "--precision", "fp32"]
             blip_edge(folder, [*export, "-o", bundle])
         bundles.append(bundle)
     words = ["bench", *bundles, "--data", "data", "--threads", "1", "--recipe", "normal", "--json"]
-    _times(folder, task).write_text(blip_edge(folder, words), encoding="utf-8")
+    output.write_text(blip_edge(folder, words), encoding="utf-8")
 
 
 def timed(folder: Path, task: str) -> dict[str, str]:
@@ -101,14 +104,20 @@ def record(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
     return {
         "metrics": METRICS,
         "cells": found,
-        "latency_ms": {task: _latencies(folder, task, kept) for task in TASKS},
+        **{
+            key: {
+                task: _latencies(folder, task, _times(folder, task, key), kept[key].get(task, {}))
+                for task in TASKS
+            }
+            for key in TIMED
+        },
     }
 
 
-def _latencies(folder: Path, task: str, kept: dict[str, Any]) -> dict[str, float]:
+def _latencies(folder: Path, task: str, told: Path, kept: dict[str, float]) -> dict[str, float]:
     """Median milliseconds of one caption, comparison, answer or judgement, by row."""
-    if not (told := _times(folder, task)).exists():
-        return {} if (folder / task).exists() else dict(kept["latency_ms"][task])
+    if not told.exists():
+        return {} if (folder / task).exists() else dict(kept)
     took = {row["name"]: round(row["p50_ms"], 3) for row in read(told)}
     names = {row: Path(_bundle(model)).name for row, model in timed(folder, task).items()}
     return {row: took[name] for row, name in names.items() if name in took}
@@ -118,8 +127,8 @@ def _bundle(model: str) -> str:
     return f"students/onnx-{Path(model).name}"
 
 
-def _times(folder: Path, task: str) -> Path:
-    return folder / "students" / f"latency-{task}.json"
+def _times(folder: Path, task: str, key: str) -> Path:
+    return folder / "students" / f"{key.removesuffix('_ms')}-{task}.json"
 
 
 def _model(cell: Cell) -> str:
@@ -141,6 +150,9 @@ def main() -> None:
     parser.add_argument(
         "--latency", action="store_true", help="also time all models of these tasks"
     )
+    parser.add_argument(
+        "--ranked", action="store_true", help="also time the two that are ranked per latency"
+    )
     given = parser.ask()
     if given.output is not None:
         wanted = [
@@ -149,9 +161,10 @@ def main() -> None:
             if cell.task in given.tasks and cell.row.name in given.rows and cell.seed in given.seeds
         ]
         run(given.output, given.minutes, wanted)
-        if given.latency:
+        asked = {"latency_ms": given.latency, "ranked_ms": given.ranked}
+        for key in (key for key in TIMED if asked[key]):
             for task in given.tasks:
-                time_models(given.output, task)
+                time_models(given.output, task, TIMED[key], _times(given.output, task, key))
         told = json.dumps(record(given.output, read(RECORD)), indent=1)
         RECORD.write_text(f"{told}\n", encoding="utf-8")
     kept = read(RECORD)
