@@ -5,50 +5,35 @@ changes by |sum(weight · gradient)| over those columns (Taylor: Molchanov et al
 the squares of that sum, added over batches, are the diagonal of the empirical Fisher information
 along the same direction (Theis et al., arXiv 1801.05787); the length of the columns asks no data.
 One backward pass per batch scores every unit of the model.
-
-A whole layer is no small step: what its units add up to says little of what is lost with all of
-them. It is left out, and the loss is measured.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from blip_edge.distill.axes import axes_of, reads
-from blip_edge.distill.surgery import cut, everything
 from blip_edge.models.blip import Blip
 from blip_edge.models.config import BlipConfig
 
-__all__ = ["Criterion", "Importance", "measure", "measure_layers"]
+__all__ = ["Criterion", "Importance", "measure"]
 
 Criterion = Literal["taylor", "fisher", "magnitude"]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Scores by units: `vision` and `text` (D,) channels, `vision.3.heads` (H,), …
-
-    Where whole layers were measured, `vision.3` (1,) is one.
-    """
+    """Scores by units: `vision` and `text` (D,) channels, `vision.3.heads` (H,), …"""
 
     scores: dict[str, Tensor]
 
     def layer(self, tower: str, number: int) -> float:
-        """Of a whole layer: as measured, or what its attention and its neurons add up to."""
-        if (whole := self.scores.get(f"{tower}.{number}")) is not None:
-            return float(whole)
+        """Of a whole layer: what its attention and its neurons add up to."""
         kinds = ("heads", "cross_heads", "neurons")
         found = [self.scores.get(f"{tower}.{number}.{kind}") for kind in kinds]
         return float(sum(score.sum() for score in found if score is not None))
-
-    @property
-    def of_units(self) -> float:
-        """All units' scores together."""
-        units = (score for label, score in self.scores.items() if not label[-1].isdigit())
-        return float(sum(score.sum() for score in units))
 
 
 def measure(
@@ -80,26 +65,6 @@ def measure(
             found[label] = found.get(label, 0.0) + score
     blip.zero_grad(set_to_none=True)
     return Importance(found)
-
-
-def measure_layers(
-    blip: Blip,
-    losses: Callable[[Blip], Tensor],
-    criterion: Literal["taylor", "fisher"] = "taylor",
-) -> dict[str, Tensor]:
-    """Scores (1,) of whole layers, by `vision.3`: how much `losses` (batches,) change without it.
-
-    They compare with those of units: both are sums over batches, of magnitudes or of squares.
-    """
-    whole, before = everything(blip), losses(blip)
-    found = {}
-    for tower, layers in (("vision", whole.vision), ("text", whole.text)):
-        for number in layers if len(layers) > 1 else ():
-            others: Any = {tower: {i: layer for i, layer in layers.items() if i != number}}
-            change = losses(cut(blip, replace(whole, **others))) - before
-            score = change.abs() if criterion == "taylor" else change.square()
-            found[f"{tower}.{number}"] = score.sum().reshape(1)
-    return found
 
 
 def _readers(blip: Blip) -> dict[str, tuple[list[nn.Parameter], int]]:

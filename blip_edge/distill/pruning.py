@@ -166,7 +166,7 @@ class _Rounds:
         if recipe.keep == 1:
             return everything(model.blip)
         seen = islice(self._stream, recipe.calibration)
-        importance = importance_of(model, self._work.training, seen, recipe, layers=True)
+        importance = importance_of(model, self._work.training, seen, recipe)
         if made:  # after the scores, which take their share of batches and of random numbers
             return made[0]
         select = choose_evenly if recipe.even else choose

@@ -16,8 +16,8 @@ __all__ = ["choose", "choose_evenly"]
 
 BLOCK = 8
 """Kernels work on blocks of channels; an odd width costs as much as the next multiple."""
-_CLEARLY = 0.01
-"""Scores are estimates: what differs by less of all that matters does not differ."""
+_CLEARLY = 1.01
+"""Scores are estimates: what is not larger by so much is not larger."""
 
 
 class _Block(NamedTuple):
@@ -61,17 +61,14 @@ class _Left:
         kept = sorted(self.units[label])
         return None if len(kept) == size else kept
 
-    def lost(self, importance: Importance) -> float:
-        """What all that is gone mattered; of a layer that is gone, the layer."""
-        total, layers = 0.0, set()
-        for label, scores in importance.scores.items():
+    def worth(self, importance: Importance) -> float:
+        """What all that is left matters; of a layer that is gone nothing is."""
+        total = 0.0
+        for label, units in self.units.items():
             tower, _, rest = label.partition(".")
-            number, _, kind = rest.partition(".")
-            if number and int(number) not in self.layers[tower]:
-                layers.add((tower, int(number)))
-            elif kind or not number:
-                total += float(scores.sum() - scores[sorted(self.units[label])].sum())
-        return total + sum(importance.layer(*layer) for layer in layers)
+            if not rest or int(rest.partition(".")[0]) in self.layers[tower]:
+                total += float(importance.scores[label][sorted(units)].sum())
+        return total
 
     def without(self, block: _Block) -> None:
         """Let a block go if something of its kind stays."""
@@ -96,7 +93,7 @@ def choose(
     blocks of that kind. Every layer that stays has a head of each attention and a block of neurons.
 
     A layer is a large step: where one leads below `target`, what still fits comes back, and going
-    on with smaller steps instead is tried, too, which counts if clearly less is lost that matters.
+    on with smaller steps instead is tried, too, which counts if it keeps clearly more that matters.
 
     Raises:
         UsageError: so little does not make a model.
@@ -120,8 +117,7 @@ def choose(
     without = shortest([*first[:-1], *units])
     if enough(without):
         finer = _after(config, importance, _less(without, enough))
-        spared = left.lost(importance) - finer.lost(importance)
-        if spared > _CLEARLY * importance.of_units:
+        if finer.worth(importance) > _CLEARLY * left.worth(importance):
             left = finer
     return left.keep(config)
 

@@ -1,6 +1,6 @@
 """`distill`: a MODEL folder to a smaller one that still says the same."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 from blip_edge.artifact import read_provenance
 from blip_edge.data.dataset import Dataset
 from blip_edge.data.texts import texts_of
-from blip_edge.distill.importance import Importance, measure, measure_layers
+from blip_edge.distill.importance import Importance, measure
 from blip_edge.distill.objective import DistillObjective
 from blip_edge.distill.recipe import DistillRecipe, Imitation
 from blip_edge.distill.said import TaughtDataset, captions_of
@@ -29,9 +29,8 @@ from blip_edge.models.student import StudentSizes, student_config
 from blip_edge.progress import SILENT, Progress
 from blip_edge.text import Tokenizer, require_covered
 from blip_edge.training import processes
-from blip_edge.training.objectives import Objective, TaughtObjective
+from blip_edge.training.objectives import TaughtObjective
 from blip_edge.training.processes import Device
-from blip_edge.training.randomness import undisturbed
 from blip_edge.training.recipe import Task, TrainRecipe
 from blip_edge.training.source import Source
 from blip_edge.training.tasks import batches_of, objective_of
@@ -47,8 +46,6 @@ __all__ = [
     "teacher_in",
 ]
 
-_OF_LAYERS = 4
-"""Whole layers are measured on one of so many batches: each layer asks for a pass of its own."""
 _TASKS: dict[Architecture, Task] = {
     "BlipForConditionalGeneration": "caption",
     "BlipForImageTextRetrieval": "retrieval",
@@ -121,11 +118,7 @@ def distill(
             kept = open_store(store, parents, source, recipe, training, seed=seed)
         importance = remembered(
             *(kept, recipe, training),
-            lambda: scored(
-                *(known, source, training, recipe),
-                layers=recipe.layers == "important",
-                seed=seed,
-            ),
+            lambda: scored(known, source, training, recipe, seed=seed),
         )
         if recipe.layers == "important":
             numbers = most_important(known.config, sizes, importance)
@@ -182,55 +175,26 @@ def teacher_in(folder: Path) -> Model:
 
 
 def scored(
-    model: Model,
-    source: Source,
-    training: TrainRecipe,
-    recipe: Imitation,
-    *,
-    layers: bool = False,
-    seed: int,
+    model: Model, source: Source, training: TrainRecipe, recipe: Imitation, *, seed: int
 ) -> Importance:
-    """How much everything in `model` matters for its own task, whole `layers` measured or not."""
+    """How much everything in `model` matters for its own task."""
     batches = islice(batches_of(source, model, training, seed=seed), recipe.calibration)
-    return importance_of(model, training, batches, recipe, layers=layers)
+    return importance_of(model, training, batches, recipe)
 
 
 def importance_of(
-    model: Model,
-    training: TrainRecipe,
-    batches: Iterable[Any],
-    recipe: Imitation,
-    *,
-    layers: bool,
+    model: Model, training: TrainRecipe, batches: Iterable[Any], recipe: Imitation
 ) -> Importance:
     """The same on given batches; of several processes on those of all, so that all cut alike."""
-    task, seen = objective_of(model, training), list(batches)
+    task = objective_of(model, training)
 
     def loss(batch: Any) -> Tensor:
-        return _summed(task(batch, 0))
+        return sum(task(batch, 0).values(), start=Tensor([0.0]).squeeze())
 
-    scores = measure(model.blip.requires_grad_(), loss, seen, recipe.importance).scores
-    if layers and recipe.importance != "magnitude":
-        some = seen[: -(-len(seen) // _OF_LAYERS)]
-        whole = measure_layers(
-            model.blip,
-            lambda blip: _losses(objective_of(model.with_blip(blip), training), some),
-            recipe.importance,
-        )
-        scores |= {label: score * (len(seen) / len(some)) for label, score in whole.items()}
-    found = processes.everyone(scores)
-    return Importance({label: torch.stack([x[label] for x in found]).mean(0) for label in scores})
-
-
-def _losses(task: Objective, batches: Sequence[Any]) -> Tensor:
-    """(batches,), with the same wrong partners whoever is asked."""
-    with undisturbed(), torch.no_grad():
-        torch.manual_seed(0)
-        return torch.stack([_summed(task(batch, 0)) for batch in batches])
-
-
-def _summed(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    mine = measure(model.blip.requires_grad_(), loss, batches, recipe.importance)
+    found = processes.everyone(mine.scores)
+    scores = {label: torch.stack([each[label] for each in found]).mean(0) for label in mine.scores}
+    return Importance(scores)
 
 
 def taught_by(

@@ -11,7 +11,7 @@ import torch
 
 from blip_edge.artifact import sha256_folder
 from blip_edge.distill.importance import Importance
-from blip_edge.distill.recipe import DistillRecipe, Imitation
+from blip_edge.distill.recipe import Imitation
 from blip_edge.distill.replay import TaughtBatches, Tell, identity_of
 from blip_edge.distill.store import Store
 from blip_edge.distill.told import Told, asked_first
@@ -76,7 +76,7 @@ def open_store(
 
 def remembered(
     store: Store | None,
-    recipe: DistillRecipe,
+    recipe: Imitation,
     training: TrainRecipe,
     measure: Callable[[], Importance],
 ) -> Importance:
@@ -84,7 +84,6 @@ def remembered(
     if store is None:
         return measure()
     of = [recipe.importance, recipe.calibration, *(getattr(training, key) for key in _LOSS)]
-    of += ["layers"] if recipe.layers == "important" else []
     name = f"importance-{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}"
     if processes.first(store.has(name)):
         return Importance(store.read(name))

@@ -145,17 +145,6 @@ def test_a_layer_that_does_nothing_is_gone() -> None:
     assert list(keep.text) == [0, 1, 2]
 
 
-def test_a_layer_that_matters_more_than_its_parts_stays() -> None:
-    config, meter = sizes.config(), meter_of("parameters")
-    importance = alike(config)
-    for kind in KINDS["vision"]:
-        importance.scores[f"vision.1.{kind}"] *= 1e-3
-    importance.scores["vision.1"] = torch.tensor([1e3])
-    keep = choose(config, importance, meter, meter(config) * 0.9, widths=False)
-    assert list(keep.vision) == [0, 1, 2]
-    assert len(keep.vision[1].neurons) < len(keep.vision[0].neurons)
-
-
 def dear_layers(config: BlipConfig) -> float:
     """A meter by which a layer costs as much as a thousand neurons."""
     layers = config.vision_config.num_hidden_layers + config.text_config.num_hidden_layers
