@@ -156,15 +156,6 @@ ROWS = (
     Row("quarter-alone", "pruned to 1/4, the task alone", "prune", _QUARTER, _ALONE, seeds=_CLAIMS),
     Row("quarter", "pruned to 1/4, distilled", "prune", _QUARTER, seeds=_CLAIMS, stored=_MATCHES),
     Row(
-        "quarter-longer",
-        "pruned to 1/4, trained longer",
-        "prune",
-        _QUARTER,
-        {"steps": 4500},
-        tasks=("nlvr2",),
-        stored=_MATCHES,
-    ),
-    Row(
         "tenth",
         "pruned to 1/10, distilled",
         "prune",
