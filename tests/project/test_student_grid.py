@@ -128,6 +128,8 @@ def test_a_ranking_that_is_better_and_slower_has_missed() -> None:
         by_themselves = {**record, "ranked_ms": {"caption": {**times, "latency": 6.5}}}
         line = next(line for line in tables.goals(by_themselves) if "no slower" in line)
         assert "80.0 in 6.50 ms" in line and "(missed)" not in line
+        one_of_two = {**record, "ranked_ms": {"caption": {"latency-even": 1.0}}}
+        assert tables.goals(one_of_two) == tables.goals(record)
 
 
 def test_a_seeds_students_are_made_from_its_own_teacher() -> None:
